@@ -1,0 +1,3 @@
+module github.com/mayflyhq/mayfly/tools/apigen
+
+go 1.26
