@@ -137,6 +137,11 @@ type Instance interface {
 	Freeze() error
 	Thaw() error
 
+	// SetCPU changes Spec.MilliCPU: AWS runs the init phase with more CPU
+	// than the memory size buys. 0 means no limit. A driver without CPU
+	// limits ignores it.
+	SetCPU(milliCPU int) error
+
 	// Usage reads the counters.
 	Usage() (Usage, error)
 
@@ -325,4 +330,3 @@ func clean(p string) bool {
 	}
 	return true
 }
-

@@ -1,0 +1,3 @@
+package main
+
+func probe(what string, _ []string) { fatal("unknown probe %q", what) }

@@ -1,0 +1,5 @@
+//go:build unix && !linux
+
+package main
+
+func probe(what string, _ []string) { fatal("unknown probe %q", what) }
