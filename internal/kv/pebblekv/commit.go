@@ -1,0 +1,334 @@
+package pebblekv
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/mayflyhq/mayfly/internal/kv"
+)
+
+const (
+	// maxGroupBytes is how much may wait in one group before the next one starts, so
+	// that a small transaction does not wait for many large ones.
+	maxGroupBytes = 4 << 20
+	// patience is how often an Update loses to others before it asks for a turn.
+	patience = 3
+)
+
+// generation is a state of the store that is durable and that readers see, and the keys
+// that were written to reach it.
+type generation struct {
+	snapshot *pebble.Snapshot
+	refs     int // Views and Updates that read it, and one while it is current; under DB.mu
+
+	written map[uint64]struct{} // hashes of keys; a collision only makes an Update run again
+	cleared bool                // a range was cleared: treat every key as written
+	next    atomic.Pointer[generation]
+}
+
+// wrote reports whether any of the keys with these hashes was written to reach g.
+func (g *generation) wrote(hashes []uint64) bool {
+	if g.cleared {
+		return len(hashes) > 0
+	}
+	for _, h := range hashes {
+		if _, ok := g.written[h]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// errConflict is how an attempt says that a key that it read was written since.
+var errConflict = errors.New("pebblekv: conflict")
+
+// request is an Update that waits for the committer.
+type request struct {
+	tx     *tx
+	clear  *kv.Range // instead of tx: DB.Clear
+	answer chan error
+
+	// An Update that has lost too often first asks for a turn: the committer closes
+	// turn, commits nothing until ready closes, and then takes tx before all others,
+	// so that it cannot lose again. A nil tx means that it has nothing to commit.
+	turn, ready chan struct{}
+}
+
+// queue is what waits for the committer.
+type queue struct {
+	mu     sync.Mutex
+	wake   sync.Cond
+	ready  []*request
+	turns  []*request
+	closed bool
+}
+
+func (q *queue) init() { q.wake.L = &q.mu }
+
+func (q *queue) push(r *request) {
+	q.mu.Lock()
+	if r.turn != nil {
+		q.turns = append(q.turns, r)
+	} else {
+		q.ready = append(q.ready, r)
+	}
+	q.mu.Unlock()
+	q.wake.Signal()
+}
+
+// wait returns when something is there, with the request whose turn it is, if any. It
+// returns false when the queue is closed and empty.
+func (q *queue) wait() (first *request, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.ready)+len(q.turns) == 0 {
+		if q.closed {
+			return nil, false
+		}
+		q.wake.Wait()
+	}
+	if len(q.turns) > 0 {
+		first, q.turns = q.turns[0], q.turns[1:]
+	}
+	return first, true
+}
+
+// take appends to group what is ready, up to maxGroupBytes.
+func (q *queue) take(group []*request) []*request {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	bytes, n := 0, 0
+	for n < len(q.ready) && (n == 0 || bytes < maxGroupBytes) {
+		if t := q.ready[n].tx; t != nil {
+			bytes += t.bytes
+		}
+		n++
+	}
+	group = append(group, q.ready[:n]...)
+	if q.ready = q.ready[n:]; len(q.ready) == 0 {
+		q.ready = nil
+	}
+	return group
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.wake.Signal()
+}
+
+// Update implements kv.DB.
+func (db *DB) Update(ctx context.Context, fn func(kv.Tx) error) error {
+	if err := db.enter(ctx); err != nil {
+		return err
+	}
+	defer db.running.Done()
+	for attempt := 0; ; attempt++ {
+		var err error
+		if attempt < patience {
+			err = db.attempt(ctx, fn, nil)
+		} else {
+			err = db.takeTurn(ctx, fn)
+		}
+		if err != errConflict {
+			return err
+		}
+	}
+}
+
+// attempt runs fn on the current generation and commits. The answer to turn, if it is
+// not nil, is left to the caller to wait for.
+func (db *DB) attempt(ctx context.Context, fn func(kv.Tx) error, turn *request) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := db.fuse.err(); err != nil {
+		return err
+	}
+	g := db.acquire()
+	defer db.release(g)
+	t := &tx{reader: reader{db: db, ctx: ctx, generation: g}, seen: g}
+	t.tracking = true
+	err := func() error {
+		defer t.finish()
+		return fn(t)
+	}()
+	if err == nil {
+		err = t.err
+	}
+	if err != nil {
+		return err
+	}
+	if len(t.writes) == 0 {
+		return nil // What it read was one durable state: nothing to validate.
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if turn != nil {
+		turn.tx = t
+		return nil
+	}
+	if !t.validate() {
+		return errConflict
+	}
+	return db.submit(&request{tx: t, answer: make(chan error, 1)})
+}
+
+// takeTurn makes an attempt that cannot lose.
+func (db *DB) takeTurn(ctx context.Context, fn func(kv.Tx) error) error {
+	r := &request{turn: make(chan struct{}), ready: make(chan struct{}), answer: make(chan error, 1)}
+	db.queue.push(r)
+	err := func() error {
+		defer close(r.ready) // even if fn panics: the committer waits
+		select {
+		case <-r.turn:
+			return db.attempt(ctx, fn, r)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-db.fuse.blown:
+			return db.fuse.err()
+		}
+	}()
+	if err != nil || r.tx == nil {
+		return err
+	}
+	return db.wait(r)
+}
+
+func (db *DB) submit(r *request) error {
+	db.queue.push(r)
+	return db.wait(r)
+}
+
+// wait returns the committer's answer, or the failure of the store if that comes first,
+// for a committer whose disk hangs may not answer.
+func (db *DB) wait(r *request) error {
+	select {
+	case err := <-r.answer:
+		return err
+	case <-db.fuse.blown:
+		return db.fuse.err()
+	}
+}
+
+// commitLoop is the committer.
+func (db *DB) commitLoop() {
+	defer close(db.done)
+	var group []*request
+	for {
+		first, ok := db.queue.wait()
+		if !ok {
+			return
+		}
+		group = group[:0]
+		if first != nil {
+			close(first.turn)
+			<-first.ready
+			if first.tx != nil {
+				group = append(group, first)
+			}
+		}
+		group = db.queue.take(group)
+		if len(group) > 0 {
+			db.commit(group)
+		}
+		clear(group) // let go of the transactions
+	}
+}
+
+// commit writes the transactions of the group that have no conflict as one batch, makes
+// it durable, shows it to readers, and answers all.
+func (db *DB) commit(group []*request) {
+	next := &generation{refs: 1, written: make(map[uint64]struct{}, len(group))}
+	size := 0
+	for _, r := range group {
+		if r.tx != nil {
+			size += r.tx.bytes + 16*len(r.tx.writes)
+		}
+	}
+	batch := db.pebble.NewBatchWithSize(size)
+	lost := make([]bool, len(group))
+	for i, r := range group {
+		switch {
+		case r.clear != nil:
+			next.cleared = true
+			start, end := bounds(*r.clear)
+			_ = batch.DeleteRange(start, end, nil) // fails only on a closed batch, as Set and Delete
+		case !r.tx.validate() || next.wrote(r.tx.reads):
+			lost[i] = true
+		default:
+			for key, w := range r.tx.writes {
+				next.written[maphash.String(db.seed, key)] = struct{}{}
+				if w.deleted {
+					_ = batch.Delete([]byte(key), nil)
+				} else {
+					_ = batch.Set([]byte(key), w.value, nil)
+				}
+			}
+		}
+	}
+	var err error
+	if !batch.Empty() {
+		err = db.write(batch)
+		if err == nil {
+			db.publish(next)
+			db.watches.notify(group, lost)
+		}
+	}
+	_ = batch.Close() // only fails when closed twice
+	for i, r := range group {
+		switch {
+		case err != nil:
+			r.answer <- err
+		case lost[i]:
+			r.answer <- errConflict
+		default:
+			r.answer <- nil
+		}
+	}
+}
+
+// write makes batch durable.
+func (db *DB) write(batch *pebble.Batch) error {
+	if err := db.fuse.err(); err != nil {
+		return err
+	}
+	err := batch.Commit(pebble.Sync)
+	if err != nil {
+		db.fuse.blow(err)
+	}
+	// Commit reports a failed log to Fatalf and not to its caller, so the fuse decides.
+	return db.fuse.err()
+}
+
+// publish makes next what readers see. Only the committer calls it, with nothing in
+// Pebble that is not durable.
+func (db *DB) publish(next *generation) {
+	next.snapshot = db.pebble.NewSnapshot()
+	db.mu.Lock()
+	prev := db.current
+	db.current = next
+	db.mu.Unlock()
+	prev.next.Store(next)
+	db.release(prev)
+}
+
+// Clear removes every key of r at once, however many there are, and is durable as an
+// Update is. Updates that run at that time and have read any key run again.
+func (db *DB) Clear(ctx context.Context, r kv.Range) error {
+	if err := db.enter(ctx); err != nil {
+		return err
+	}
+	defer db.running.Done()
+	if err := db.fuse.err(); err != nil {
+		return err
+	}
+	return db.submit(&request{clear: &r, answer: make(chan error, 1)})
+}

@@ -1,0 +1,319 @@
+// Package pebblekv is the embedded driver of kv, on Pebble: one directory that one
+// process opens.
+//
+// # How it works
+//
+// Every View and Update reads the current generation: a Pebble snapshot of exactly
+// what is durable. An Update collects its writes in memory and remembers which keys
+// it read. One goroutine, the committer, takes all Updates that wait, drops those
+// that read a key which was written since their generation, writes the others as one
+// Pebble batch with one fsync, publishes the next generation, and only then answers
+// them. A dropped Update runs again. So a reader never sees what a power cut can take
+// back, and the cost of an fsync is shared by all who wait for one.
+//
+// A generation holds the hashes of the keys that it wrote and points to the next one.
+// Validation walks from the generation that the Update read to the newest; what no
+// Update can reach any more, the garbage collector takes.
+//
+// The first write error of any kind, in the log or in the background, fails the store:
+// from then on nothing in the directory is changed, writes answer kv.ErrFailed, and
+// reads go on. After a failed fsync only a fresh open can tell what the disk holds.
+//
+// The layout on disk is described in docs/format/store.md.
+package pebblekv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/mayflyhq/mayfly/internal/kv"
+)
+
+// Options says where the store is and how much memory it takes.
+type Options struct {
+	// Dir is the directory, created if it does not exist. Ignored if InMemory.
+	Dir string
+	// InMemory keeps everything in memory, gone at Close.
+	InMemory bool
+	// FS is the file system that holds Dir, the operating system's if nil. Tests
+	// put one here that fails or crashes.
+	FS vfs.FS
+	// CacheBytes bounds the cache of data read from disk; 8 MiB if zero.
+	CacheBytes int64
+	// MemTableBytes is how much is collected in memory before a file of it is
+	// written, in the background; up to twice as much is held. 4 MiB if zero.
+	MemTableBytes uint64
+	// Logger takes the store's warnings and errors; they are discarded if nil.
+	Logger *slog.Logger
+}
+
+const (
+	// pebbleFormat is the oldest Pebble format that this release reads and the one
+	// it writes. Raising it makes stores unreadable for older releases.
+	pebbleFormat = pebble.FormatValueSeparation
+	// formatVersion is the version of what this package writes; see
+	// docs/format/store.md.
+	formatVersion = "1"
+	// ownerFile holds the process id of who has the store open.
+	ownerFile = "OWNER"
+	// memDir is the directory of a store in memory.
+	memDir = "mem"
+)
+
+// formatKey holds formatVersion. It lies in the part of the key space that kv leaves
+// to drivers.
+var formatKey = []byte("\xffformat")
+
+// DB is a kv.DB in a Pebble store.
+type DB struct {
+	pebble *pebble.DB
+	lock   *pebble.Lock
+	owner  string // path of the owner file
+	fuse   *fuse
+	seed   maphash.Seed // of the hashes in generations
+
+	mu      sync.Mutex
+	current *generation // the newest durable one
+	closed  bool
+	running sync.WaitGroup // Views, Updates and Resets; Add only under mu while not closed
+
+	watches watches
+	queue   queue
+	done    chan struct{} // closed when the committer has ended
+}
+
+var _ kv.DB = (*DB)(nil)
+
+// Open opens the store, creating it if it is not there. It returns an error that wraps
+// kv.ErrLocked while the directory is open elsewhere, or kv.ErrFormat if it was written
+// by a newer release.
+func Open(opts Options) (*DB, error) {
+	fs, dir := opts.FS, opts.Dir
+	if opts.InMemory {
+		fs, dir = vfs.NewMem(), memDir
+	}
+	if fs == nil {
+		fs = vfs.Default
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	lock, err := lockDir(fs, dir)
+	if err != nil {
+		return nil, err
+	}
+	db := &DB{
+		lock:  lock,
+		owner: fs.PathJoin(dir, ownerFile),
+		fuse:  newFuse(fs),
+		seed:  maphash.MakeSeed(),
+		done:  make(chan struct{}),
+	}
+	db.queue.init()
+	if err := db.open(dir, opts); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	go db.commitLoop()
+	return db, nil
+}
+
+func (db *DB) open(dir string, opts Options) error {
+	log := opts.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	po := &pebble.Options{
+		FS:                 db.fuse,
+		Lock:               db.lock,
+		FormatMajorVersion: pebbleFormat,
+		CacheSize:          cmpOr(opts.CacheBytes, 8<<20),
+		MemTableSize:       cmpOr(opts.MemTableBytes, 4<<20),
+		Logger:             logger{log: log, fuse: db.fuse},
+		EventListener:      &pebble.EventListener{BackgroundError: db.fuse.backgroundError, DataCorruption: db.fuse.dataCorruption},
+	}
+	for i := range po.Levels {
+		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // 1 % of the lookups of absent keys read a block in vain
+	}
+	p, err := pebble.Open(dir, po)
+	if err != nil {
+		return fmt.Errorf("open store %s: %w", dir, openError(err))
+	}
+	if err := checkFormat(p); err != nil {
+		p.Close()
+		return fmt.Errorf("open store %s: %w", dir, err)
+	}
+	db.pebble = p
+	db.current = &generation{snapshot: p.NewSnapshot(), refs: 1}
+	return nil
+}
+
+func cmpOr[T comparable](v, otherwise T) T {
+	var zero T
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// openError marks the errors of Pebble that mean a newer format.
+func openError(err error) error {
+	if strings.Contains(err.Error(), "format major version") {
+		return fmt.Errorf("%w: a newer release wrote it (%w)", kv.ErrFormat, err)
+	}
+	return err
+}
+
+// checkFormat writes the format version into a new store and compares it in an old one.
+func checkFormat(p *pebble.DB) error {
+	v, closer, err := p.Get(formatKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		it, err := p.NewIter(nil)
+		if err != nil {
+			return err
+		}
+		foreign := it.First()
+		if err := errors.Join(it.Error(), it.Close()); err != nil {
+			return err
+		}
+		if foreign {
+			return fmt.Errorf("%w: it has data but no version", kv.ErrFormat)
+		}
+		return p.Set(formatKey, []byte(formatVersion), pebble.Sync)
+	}
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	if string(v) != formatVersion {
+		return fmt.Errorf("%w: it has version %q, this release reads %q", kv.ErrFormat, v, formatVersion)
+	}
+	return nil
+}
+
+// lockDir takes the directory's lock and leaves this process's id beside it, for the
+// message that the next one to try gets.
+func lockDir(fs vfs.FS, dir string) (*pebble.Lock, error) {
+	owner := fs.PathJoin(dir, ownerFile)
+	lock, err := pebble.LockDirectory(dir, fs)
+	if err != nil {
+		var path *os.PathError
+		if errors.As(err, &path) { // the lock file itself cannot be made
+			return nil, fmt.Errorf("open store %s: %w", dir, err)
+		}
+		who := "another process"
+		if pid := readOwner(fs, owner); pid == os.Getpid() {
+			who = "this process"
+		} else if pid > 0 {
+			who = "process " + strconv.Itoa(pid)
+		}
+		return nil, fmt.Errorf("open store %s: %w by %s", dir, kv.ErrLocked, who)
+	}
+	if err := writeOwner(fs, owner); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
+	return lock, nil
+}
+
+// readOwner returns the process id in the owner file, or 0.
+func readOwner(fs vfs.FS, name string) int {
+	f, err := fs.Open(name)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	buf := make([]byte, 32)
+	n, _ := f.Read(buf)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(buf[:n])))
+	return pid
+}
+
+func writeOwner(fs vfs.FS, name string) error {
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(strconv.Itoa(os.Getpid()) + "\n"))
+	return errors.Join(err, f.Close())
+}
+
+// View implements kv.DB.
+func (db *DB) View(ctx context.Context, fn func(kv.Reader) error) error {
+	if err := db.enter(ctx); err != nil {
+		return err
+	}
+	defer db.running.Done()
+	g := db.acquire()
+	defer db.release(g)
+	r := reader{db: db, ctx: ctx, generation: g}
+	defer r.finish()
+	return fn(&r)
+}
+
+// enter begins a call that Close waits for; the caller ends it with db.running.Done.
+func (db *DB) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return kv.ErrClosed
+	}
+	db.running.Add(1)
+	return nil
+}
+
+// acquire returns the current generation, which stays readable until release.
+func (db *DB) acquire() *generation {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.current.refs++
+	return db.current
+}
+
+// release gives a generation back; the last one to do so closes its snapshot.
+func (db *DB) release(g *generation) {
+	db.mu.Lock()
+	g.refs--
+	last := g.refs == 0
+	db.mu.Unlock()
+	if last {
+		_ = g.snapshot.Close() // only fails when closed twice
+	}
+}
+
+// Close implements kv.DB.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	if db.closed {
+		db.mu.Unlock()
+		return kv.ErrClosed
+	}
+	db.closed = true
+	db.mu.Unlock()
+
+	db.watches.close()
+	db.running.Wait()
+	db.queue.close()
+	<-db.done
+	db.release(db.current)
+	err := db.pebble.Close()
+	if failed := db.fuse.err(); failed != nil {
+		err = failed // the first cause, not what followed from it
+	}
+	_ = db.fuse.Remove(db.owner) // a stale one does no harm
+	return errors.Join(err, db.lock.Close())
+}
