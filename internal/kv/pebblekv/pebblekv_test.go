@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/kv/kvtest"
 	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
 )
 
@@ -38,4 +39,22 @@ func TestReopen(t *testing.T) {
 			t.Errorf("second Close: %v", err)
 		}
 	}
+}
+
+func TestDriver(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		kvtest.Run(t, func(t *testing.T) kv.DB { return open(t, pebblekv.Options{InMemory: true}) })
+	})
+	t.Run("disk", func(t *testing.T) {
+		kvtest.Run(t, func(t *testing.T) kv.DB { return open(t, pebblekv.Options{Dir: t.TempDir()}) })
+	})
+}
+
+func open(t testing.TB, opts pebblekv.Options) *pebblekv.DB {
+	t.Helper()
+	db, err := pebblekv.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
 }
