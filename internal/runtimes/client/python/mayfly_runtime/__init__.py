@@ -1,0 +1,1 @@
+"""The runtime interface client for Python 3.8 and later."""

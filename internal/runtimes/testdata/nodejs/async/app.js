@@ -1,0 +1,4 @@
+exports.handler = async (event, context) => {
+  console.log('got', event);
+  return { event, text: 'käse' };
+};
