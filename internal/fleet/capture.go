@@ -1,0 +1,95 @@
+package fleet
+
+import (
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// capture reads what a process prints through a pipe of our own. Unlike a plain copying goroutine it can be drained:
+// after drain, everything that was printed before has been cut into events, so that the END line comes behind the
+// function's last line.
+type capture struct {
+	r, w *os.File
+	raw  syscall.RawConn
+
+	mu  sync.Mutex // serialises reading and cutting
+	out output
+	buf []byte
+	eof bool
+}
+
+// newCapture opens the pipe. The process gets w; started must be called once it has it.
+func newCapture(emit func(at time.Time, message []byte)) (*capture, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := r.SyscallConn()
+	if err != nil {
+		r.Close()
+		w.Close()
+		return nil, err
+	}
+	return &capture{r: r, w: w, raw: raw, out: output{emit: emit, now: time.Now}}, nil
+}
+
+// started closes our copy of the writing end and reads in the background until every process that holds it is gone.
+func (c *capture) started() {
+	c.w.Close()
+	go func() {
+		defer c.r.Close()
+		// The poller calls back when there is something to read; returning false waits for more.
+		c.raw.Read(func(fd uintptr) bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.readLocked(fd)
+			if c.eof {
+				c.out.Flush()
+			}
+			return c.eof
+		})
+	}()
+}
+
+// abandon is for a process that was not started.
+func (c *capture) abandon() {
+	c.w.Close()
+	c.r.Close()
+}
+
+// drain cuts everything that was printed until now. A line without its newline stays for later, unless end is set.
+func (c *capture) drain(end bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.eof {
+		c.raw.Control(func(fd uintptr) { c.readLocked(fd) }) // an error means that the reader closed the pipe at its end
+	}
+	if end {
+		c.out.Flush()
+	}
+}
+
+// readLocked reads until the pipe is empty.
+func (c *capture) readLocked(fd uintptr) {
+	if c.buf == nil {
+		c.buf = make([]byte, 16<<10)
+	}
+	for {
+		n, err := syscall.Read(int(fd), c.buf)
+		switch {
+		case err == syscall.EINTR:
+		case err == syscall.EAGAIN:
+			if c.out.buf == nil {
+				c.buf = nil // idle environments hold no buffers
+			}
+			return
+		case err != nil || n == 0:
+			c.eof = true
+			return
+		default:
+			c.out.Write(c.buf[:n])
+		}
+	}
+}

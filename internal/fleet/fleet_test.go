@@ -1,0 +1,586 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
+	"github.com/mayflyhq/mayfly/internal/aws/smithy"
+	"github.com/mayflyhq/mayfly/internal/call"
+	"github.com/mayflyhq/mayfly/internal/runtimes"
+	"github.com/mayflyhq/mayfly/internal/sandbox"
+	"github.com/mayflyhq/mayfly/internal/sandbox/process"
+)
+
+// The test binary is its own function: started as a bootstrap, it does what the events say.
+func TestMain(m *testing.M) {
+	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
+		functionMain()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// functionMain is a custom runtime and its handler.
+func functionMain() {
+	base := "http://" + os.Getenv("AWS_LAMBDA_RUNTIME_API") + "/2018-06-01/runtime"
+	fmt.Println("init of", os.Getenv("AWS_LAMBDA_FUNCTION_NAME"))
+	switch os.Getenv("INIT") {
+	case "exit":
+		os.Exit(3)
+	case "hang":
+		select {}
+	case "error":
+		http.Post(base+"/init/error", "application/json", strings.NewReader(`{"errorMessage":"no","errorType":"Custom"}`))
+		os.Exit(1)
+	case "once": // fails the first time, in each environment
+		if _, err := os.Stat(os.Getenv("TMPDIR") + "/once"); err != nil {
+			os.WriteFile(os.Getenv("TMPDIR")+"/once", nil, 0o600)
+			os.Exit(3)
+		}
+	}
+	n := 0
+	for {
+		resp, err := http.Get(base + "/invocation/next")
+		if err != nil {
+			os.Exit(9)
+		}
+		event, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		id := resp.Header.Get("Lambda-Runtime-Aws-Request-Id")
+		var ev struct {
+			Do    string
+			Arg   string
+			Ms    int
+			Bytes int
+		}
+		json.Unmarshal(event, &ev)
+		n++
+		time.Sleep(time.Duration(ev.Ms) * time.Millisecond)
+		path, body := base+"/invocation/"+id+"/response", event
+		switch ev.Do {
+		case "print":
+			fmt.Println(ev.Arg)
+		case "printf":
+			fmt.Print(ev.Arg)
+		case "count":
+			body = fmt.Append(nil, n)
+		case "env":
+			body, _ = json.Marshal(os.Getenv(ev.Arg))
+		case "error":
+			path, body = base+"/invocation/"+id+"/error", []byte(`{"errorMessage":"boom","errorType":"Error"}`)
+		case "exit":
+			os.Exit(ev.Bytes)
+		case "kill":
+			syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {}
+		case "big":
+			body = append(append([]byte{'"'}, bytes.Repeat([]byte{'x'}, ev.Bytes)...), '"')
+		case "answer and exit":
+			http.Post(path, "application/json", bytes.NewReader(body))
+			os.Exit(5)
+		case "pid":
+			body = fmt.Append(nil, os.Getpid())
+		}
+		resp, err = http.Post(path, "application/json", bytes.NewReader(body))
+		if err == nil {
+			resp.Body.Close()
+		}
+	}
+}
+
+// logs is a CloudWatch Logs of the test's own.
+type logs struct {
+	mu      sync.Mutex
+	streams map[string][]string // "group stream" to messages
+}
+
+func (l *logs) mux() *smithy.Mux {
+	m := smithy.NewMux()
+	groups := map[string]bool{}
+	logsapi.CreateLogGroup.Handle(m, func(ctx context.Context, in *logsapi.CreateLogGroupInput) (*logsapi.CreateLogGroupOutput, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		groups[*in.LogGroupName] = true
+		return nil, nil
+	})
+	logsapi.CreateLogStream.Handle(m, func(ctx context.Context, in *logsapi.CreateLogStreamInput) (*logsapi.CreateLogStreamOutput, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !groups[*in.LogGroupName] {
+			return nil, logsapi.ErrResourceNotFoundException("The specified log group does not exist.")
+		}
+		l.streams[*in.LogGroupName+" "+*in.LogStreamName] = nil
+		return nil, nil
+	})
+	logsapi.PutLogEvents.Handle(m, func(ctx context.Context, in *logsapi.PutLogEventsInput) (*logsapi.PutLogEventsOutput, error) {
+		if call.From(ctx).Account != "000000000001" {
+			return nil, fmt.Errorf("account %q", call.From(ctx).Account)
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		key := *in.LogGroupName + " " + *in.LogStreamName
+		if _, ok := l.streams[key]; !ok {
+			return nil, logsapi.ErrResourceNotFoundException("The specified log stream does not exist.")
+		}
+		for _, e := range in.LogEvents {
+			l.streams[key] = append(l.streams[key], *e.Message)
+		}
+		return &logsapi.PutLogEventsOutput{}, nil
+	})
+	return m
+}
+
+func (l *logs) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []string
+	for _, s := range l.streams {
+		all = append(all, s...)
+	}
+	return all
+}
+
+type bill struct {
+	mu    sync.Mutex
+	usage []Usage
+}
+
+func (b *bill) Record(u Usage) {
+	b.mu.Lock()
+	b.usage = append(b.usage, u)
+	b.mu.Unlock()
+}
+
+// provided resolves every runtime to a custom one.
+type provided struct{}
+
+func (provided) Resolve(ctx context.Context, runtime, arch string) (runtimes.Launch, error) {
+	return runtimes.Launch{
+		Runtime: runtime, Family: runtimes.Provided, RuntimeVersion: "provided:al2023.v1", RuntimeVersionID: strings.Repeat("a", 64),
+		Entrypoints: []string{"/var/task/bootstrap", "/opt/bootstrap"},
+	}, nil
+}
+
+// harness is a fleet with the process driver.
+type harness struct {
+	*Fleet
+	t    *testing.T
+	logs *logs
+	bill *bill
+	code string
+	stop func()
+}
+
+func newHarness(t *testing.T, limits Limits) *harness {
+	t.Helper()
+	d, err := process.New(process.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return newHarnessOn(t, d, limits)
+}
+
+func newHarnessOn(t *testing.T, d sandbox.Driver, limits Limits) *harness {
+	h := &harness{t: t, logs: &logs{streams: map[string][]string{}}, bill: &bill{}, code: codeDir(t)}
+	h.Fleet = New(Deps{
+		Driver:      d,
+		Runtimes:    provided{},
+		Credentials: func(*Function) (Credentials, error) { return Credentials{"ASIATEST", "secret", "token"}, nil },
+		Endpoint: func(ln net.Listener) {
+			http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "mayfly") }))
+		},
+		Caller: h.logs.mux(),
+		Meter:  h.bill,
+		Log:    slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}, limits)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		h.Run(ctx)
+		close(done)
+	}()
+	h.stop = sync.OnceFunc(func() {
+		grace, end := context.WithTimeout(context.Background(), 10*time.Second)
+		defer end()
+		h.Stop(grace)
+		cancel()
+		<-done
+	})
+	t.Cleanup(h.stop)
+	return h
+}
+
+var (
+	codeOnce sync.Once
+	codePath string
+)
+
+// codeDir holds the test binary as a bootstrap.
+func codeDir(t *testing.T) string {
+	codeOnce.Do(func() {
+		dir, err := os.MkdirTemp("", "fleet-code")
+		if err != nil {
+			t.Fatal(err)
+		}
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(self)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "bootstrap"), b, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		codePath = dir
+	})
+	return codePath
+}
+
+func testLimits() Limits {
+	l := DefaultLimits(8192)
+	l.Init = 3 * time.Second
+	return l
+}
+
+func (h *harness) function(change ...func(*Function)) *Function {
+	fn := &Function{
+		Account: "000000000001", Region: "us-east-1", Name: "f", ARN: "arn:aws:lambda:us-east-1:000000000001:function:f",
+		Version: "$LATEST", Revision: "1", Runtime: "provided.al2023", Handler: "h", Architecture: "x86_64",
+		MemoryMB: 128, TmpMB: 512, Timeout: 5 * time.Second, Code: h.code, LogGroup: "/aws/lambda/f", LogFormat: "Text",
+	}
+	for _, f := range change {
+		f(fn)
+	}
+	return fn
+}
+
+func initMode(mode string) func(*Function) {
+	return func(fn *Function) { fn.Environment = map[string]string{"INIT": mode} }
+}
+
+const requestID = "11111111-2222-4333-8444-555555555555"
+
+func (h *harness) invoke(fn *Function, event string) *Response {
+	h.t.Helper()
+	r, err := h.Invoke(h.t.Context(), fn, &Request{RequestID: requestID, InvokedARN: fn.ARN, Payload: []byte(event), LogTail: true})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return r
+}
+
+// check compares payload and tail with patterns in which ID is the request's and a number is any number.
+func (h *harness) check(r *Response, functionError, payload, tail string) {
+	h.t.Helper()
+	if r.FunctionError != functionError {
+		h.t.Errorf("FunctionError = %q, want %q", r.FunctionError, functionError)
+	}
+	match(h.t, "payload", string(r.Payload), payload)
+	match(h.t, "log", string(r.LogTail), tail)
+}
+
+var number = regexp.MustCompile(`\b\d+(\\\.\d+)?( ms| MB)`)
+
+func match(t *testing.T, what, got, want string) {
+	t.Helper()
+	p := strings.ReplaceAll(regexp.QuoteMeta(want), "ID", requestID)
+	p = number.ReplaceAllString(p, `\d+(\.\d+)?$2`)
+	p = strings.ReplaceAll(p, "TIME", `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`)
+	if !regexp.MustCompile(`^` + p + `$`).MatchString(got) {
+		t.Errorf("%s:\n%s\nwant:\n%s", what, got, want)
+	}
+}
+
+const (
+	startLine  = "START RequestId: ID Version: $LATEST\n"
+	endLine    = "END RequestId: ID\n"
+	coldReport = "REPORT RequestId: ID\tDuration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB\tInit Duration: 1.00 ms\t"
+	warmReport = "REPORT RequestId: ID\tDuration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB\t"
+)
+
+func TestInvoke(t *testing.T) {
+	h := newHarness(t, testLimits())
+	fn := h.function()
+	h.check(h.invoke(fn, `{"do":"print","arg":"hello"}`), "", `{"do":"print","arg":"hello"}`, startLine+"hello\n"+endLine+coldReport+"\n")
+	h.check(h.invoke(fn, `{"do":"count"}`), "", `2`, startLine+endLine+warmReport+"\n")
+	h.stop()
+	all := strings.Join(h.logs.all(), "\n")
+	match(t, "log stream", all, "INIT_START Runtime Version: provided:al2023.v1\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:"+
+		strings.Repeat("a", 64)+"\ninit of f\n"+startLine+"hello\n"+endLine+coldReport+"\n"+startLine+endLine+warmReport)
+	if len(h.bill.usage) != 2 || h.bill.usage[0].Init <= 0 || h.bill.usage[1].Init != 0 ||
+		h.bill.usage[0].BilledMs != billed(h.bill.usage[0].Init+h.bill.usage[0].Duration) {
+		t.Errorf("usage = %+v", h.bill.usage)
+	}
+	if s := h.Stats(); s != (Stats{}) {
+		t.Errorf("after Stop: %+v", s)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	const bad = unhandled
+	cases := []struct {
+		name          string
+		fn            func(*Function)
+		event         string
+		functionError string
+		payload, tail string
+		again         string // answer of the invocation after it, in the same environment or another
+	}{
+		{
+			name: "handler error", event: `{"do":"error"}`, functionError: bad,
+			payload: `{"errorMessage":"boom","errorType":"Error"}`,
+			tail:    startLine + endLine + coldReport + "\n", again: "2",
+		},
+		{
+			name: "exit status", event: `{"do":"exit","bytes":7}`, functionError: bad,
+			payload: `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 7"}`,
+			tail: startLine + "RequestId: ID Error: Runtime exited with error: exit status 7\nRuntime.ExitError\n" + endLine + coldReport +
+				"Status: error\tError Type: Runtime.ExitError\n",
+			again: "1",
+		},
+		{
+			name: "exit without a reason", event: `{"do":"exit","bytes":0}`, functionError: bad,
+			payload: `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited without providing a reason"}`,
+			tail: startLine + "RequestId: ID Error: Runtime exited without providing a reason\nRuntime.ExitError\n" + endLine + coldReport +
+				"Status: error\tError Type: Runtime.ExitError\n",
+			again: "1",
+		},
+		{
+			name: "killed", event: `{"do":"kill"}`, functionError: bad,
+			payload: `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: signal: killed"}`,
+			tail: startLine + "RequestId: ID Error: Runtime exited with error: signal: killed\nRuntime.ExitError\n" + endLine + coldReport +
+				"Status: error\tError Type: Runtime.ExitError\n",
+			again: "1",
+		},
+		{
+			name: "timeout", fn: func(fn *Function) { fn.Timeout = time.Second }, event: `{"ms":60000}`, functionError: bad,
+			payload: `{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ID Error: Task timed out after 1.00 seconds"}`,
+			tail: startLine + "TIME ID Task timed out after 1.00 seconds\n" + endLine +
+				strings.Replace(strings.Replace(coldReport, "Duration: 1.00 ms", "Duration: 1000.00 ms", 1), "Billed Duration: 1 ms", "Billed Duration: 1000 ms", 1) +
+				"Status: timeout\n",
+			again: "1",
+		},
+		{
+			name: "response too large", event: `{"do":"big","bytes":6291560}`, functionError: bad,
+			payload: `{"errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`,
+			tail:    startLine + endLine + coldReport + "\n", again: "2",
+		},
+		{
+			name: "no bootstrap", fn: func(fn *Function) { fn.Code = os.TempDir() }, event: `{}`, functionError: bad,
+			payload: `{"errorType":"Runtime.InvalidEntrypoint","errorMessage":"RequestId: ID Error: Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"}`,
+			tail: startLine + "RequestId: ID Error: Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]\nRuntime.InvalidEntrypoint\n" +
+				endLine + warmReport + "Status: error\tError Type: Runtime.InvalidEntrypoint\n",
+		},
+		{
+			name: "init exit", fn: initMode("exit"), event: `{}`, functionError: bad,
+			payload: `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 3"}`,
+			tail: startLine + "RequestId: ID Error: Runtime exited with error: exit status 3\nRuntime.ExitError\n" +
+				endLine + warmReport + "Status: error\tError Type: Runtime.ExitError\n",
+		},
+		{
+			name: "init error", fn: initMode("error"), event: `{}`, functionError: bad,
+			payload: `{"errorMessage":"no","errorType":"Custom"}`,
+			tail:    startLine + endLine + warmReport + "Status: error\tError Type: Runtime.Unknown\n",
+		},
+		{
+			name: "init fails once", fn: initMode("once"), event: `{"do":"count"}`,
+			payload: `1`,
+			tail:    startLine + endLine + warmReport + "\n", again: "2",
+		},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, testLimits())
+			fn := h.function()
+			if c.fn != nil {
+				c.fn(fn)
+			}
+			r := h.invoke(fn, c.event)
+			h.check(r, c.functionError, c.payload, c.tail)
+			if c.again != "" {
+				if r := h.invoke(fn, `{"do":"count"}`); string(r.Payload) != c.again {
+					t.Errorf("the invocation after it: %s, want %s", r.Payload, c.again)
+				}
+			}
+		})
+	}
+}
+
+func TestInitTimeoutTriesAgainInsideTheInvocation(t *testing.T) {
+	l := testLimits()
+	l.Init = 300 * time.Millisecond
+	h := newHarness(t, l)
+	fn := h.function(initMode("hang"), func(fn *Function) { fn.Timeout = time.Second })
+	r := h.invoke(fn, `{}`)
+	match(t, "payload", string(r.Payload), `{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ID Error: Task timed out after 1.00 seconds"}`)
+	h.stop()
+	all := strings.Join(h.logs.all(), "\n")
+	for _, want := range []string{"Phase: init\tStatus: timeout", "Phase: invoke\tStatus: timeout", "Task timed out after 1.00 seconds"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no %q in the log:\n%s", want, all)
+		}
+	}
+}
+
+func TestAnswerThenExit(t *testing.T) {
+	h := newHarness(t, testLimits())
+	r := h.invoke(h.function(), `{"do":"answer and exit"}`)
+	if r.FunctionError != "" || !strings.Contains(string(r.Payload), "answer and exit") {
+		t.Errorf("the answer before the exit: %q %s", r.FunctionError, r.Payload)
+	}
+	if !strings.Contains(string(r.LogTail), "Error Type: Runtime.ExitError") {
+		t.Errorf("the exit is not in the log: %s", r.LogTail)
+	}
+}
+
+func TestThrottles(t *testing.T) {
+	l := testLimits()
+	l.Concurrency = 1
+	h := newHarness(t, l)
+	fn := h.function()
+	h.invoke(fn, `{}`)
+	busy := make(chan struct{})
+	go func() {
+		defer close(busy)
+		h.Invoke(context.Background(), fn, &Request{RequestID: requestID, Payload: []byte(`{"ms":700}`)})
+	}()
+	for h.Stats().Busy == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	_, err := h.Invoke(t.Context(), fn, &Request{RequestID: requestID, Payload: []byte(`{}`)})
+	if te, ok := err.(*ThrottledError); !ok || te.Reason != "ConcurrentInvocationLimitExceeded" {
+		t.Errorf("a second invocation: %v", err)
+	}
+	<-busy
+}
+
+func TestMemoryMakesRoomByEndingTheIdle(t *testing.T) {
+	l := testLimits()
+	l.MemoryMB = 256
+	h := newHarness(t, l)
+	for i := range 4 {
+		fn := h.function(func(fn *Function) { fn.ARN += fmt.Sprint(i); fn.Name = fmt.Sprint("f", i) })
+		h.invoke(fn, `{}`)
+	}
+	if s := h.Stats(); s.MemoryMB > 256 {
+		t.Errorf("%+v is over the machine's memory", s)
+	}
+	if _, err := h.Invoke(t.Context(), h.function(func(fn *Function) { fn.MemoryMB = 512 }), &Request{RequestID: requestID}); err == nil {
+		t.Error("a function larger than the machine was run")
+	}
+}
+
+func TestNewRevisionGetsNewEnvironments(t *testing.T) {
+	h := newHarness(t, testLimits())
+	first := h.invoke(h.function(), `{"do":"pid"}`)
+	again := h.invoke(h.function(), `{"do":"pid"}`)
+	other := h.invoke(h.function(func(fn *Function) { fn.Revision = "2" }), `{"do":"pid"}`)
+	if string(first.Payload) != string(again.Payload) || string(first.Payload) == string(other.Payload) {
+		t.Errorf("pids %s %s, and %s of the new revision", first.Payload, again.Payload, other.Payload)
+	}
+}
+
+func TestConcurrentInvocationsDoNotCross(t *testing.T) {
+	l := testLimits()
+	l.MemoryMB = 1024 // eight environments
+	h := newHarness(t, l)
+	fn := h.function()
+	var wg sync.WaitGroup
+	for worker := range 8 {
+		wg.Go(func() {
+			for i := range 60 {
+				event := fmt.Sprintf(`{"do":"print","arg":"%d/%d"}`, worker, i)
+				switch i % 20 {
+				case 7:
+					event = fmt.Sprintf(`{"do":"error","arg":"%d/%d"}`, worker, i)
+				case 13:
+					event = `{"do":"exit","bytes":1}`
+				}
+				r, err := h.Invoke(t.Context(), fn, &Request{RequestID: call.NewRequestID(), Payload: []byte(event)})
+				switch {
+				case err != nil:
+					if _, ok := err.(*ThrottledError); !ok {
+						t.Errorf("%s: %v", event, err)
+					}
+				case r.FunctionError == "" && string(r.Payload) != event:
+					t.Errorf("%s answered %s", event, r.Payload)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestVariables(t *testing.T) {
+	h := newHarness(t, testLimits())
+	fn := h.function(func(fn *Function) {
+		fn.Environment = map[string]string{"MINE": "yes", "_HIDDEN": "no", "TZ": "Europe/Berlin", "AWS_REGION": "nowhere"}
+	})
+	for name, want := range map[string]string{
+		"MINE": "yes", "_HIDDEN": "", "TZ": "Europe/Berlin", "AWS_REGION": "us-east-1", "_HANDLER": "h", "AWS_EXECUTION_ENV": "",
+		"AWS_ACCESS_KEY_ID": "ASIATEST", "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+		"AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/f",
+	} {
+		if r := h.invoke(fn, fmt.Sprintf(`{"do":"env","arg":%q}`, name)); string(r.Payload) != fmt.Sprintf("%q", want) {
+			t.Errorf("%s = %s, want %q", name, r.Payload, want)
+		}
+	}
+}
+
+func TestJSONLogs(t *testing.T) {
+	h := newHarness(t, testLimits())
+	fn := h.function(func(fn *Function) { fn.LogFormat, fn.ApplicationLogLevel, fn.SystemLogLevel = "JSON", "WARN", "INFO" })
+	arg := func(s string) string { b, _ := json.Marshal(s); return string(b) }
+	h.invoke(fn, `{"do":"print","arg":`+arg(`{"level":"INFO","message":"quiet"}`)+`}`)
+	r := h.invoke(fn, `{"do":"print","arg":`+arg(`{"level":"ERROR","message":"loud"}`)+`}`)
+	tail := string(r.LogTail)
+	if !strings.Contains(tail, "loud") || !strings.Contains(tail, `"type":"platform.report"`) || strings.Contains(tail, "START") {
+		t.Errorf("tail:\n%s", tail)
+	}
+	h.stop()
+	for _, line := range h.logs.all() {
+		if strings.Contains(line, "quiet") {
+			t.Errorf("a record below the level was kept: %s", line)
+		}
+	}
+}
+
+func TestStopLetsInvocationsEnd(t *testing.T) {
+	h := newHarness(t, testLimits())
+	fn := h.function()
+	h.invoke(fn, `{}`)
+	answer := make(chan *Response, 1)
+	go func() {
+		r, _ := h.Invoke(context.Background(), fn, &Request{RequestID: requestID, Payload: []byte(`{"ms":500}`)})
+		answer <- r
+	}()
+	for h.Stats().Busy == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	h.stop()
+	if r := <-answer; r == nil || string(r.Payload) != `{"ms":500}` {
+		t.Errorf("the invocation that ran answered %v", r)
+	}
+	if _, err := h.Invoke(t.Context(), fn, &Request{RequestID: requestID}); err != ErrStopping {
+		t.Errorf("after Stop: %v", err)
+	}
+}
