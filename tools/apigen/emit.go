@@ -175,7 +175,7 @@ func (g *generator) service() {
 		validation = "ValidationError"
 	}
 	g.p("}, JSONVersion: %q, TargetPrefix: %q, XMLNamespace: %q,\n", md.JSONVersion, md.TargetPrefix, md.XMLNamespace)
-	g.p("QueryCompatible: %t, ValidationCode: %q, Shapes: shapes, Ops: ops,\n})\n\n", md.QueryCompatible != nil, validation)
+	g.p("QueryCompatible: %t, ValidationCode: %q, HidesValues: %t,\nShapes: shapes, Ops: ops,\n})\n\n", md.QueryCompatible != nil, validation, md.HidesValues)
 
 	g.p("// The operations.\nvar (\n")
 	for i, o := range g.ops {

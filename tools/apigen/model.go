@@ -29,6 +29,8 @@ type Metadata struct {
 	TargetPrefix    string    `json:"targetPrefix,omitempty"`
 	XMLNamespace    string    `json:"xmlNamespace,omitempty"`
 	QueryCompatible *struct{} `json:"awsQueryCompatible,omitempty"`
+	// HidesValues is ours: see smithy.Service.
+	HidesValues bool `json:"hidesValues,omitempty"`
 }
 
 type Operation struct {
@@ -210,7 +212,7 @@ func lines[V any](b *bytes.Buffer, m map[string]V) {
 	b.WriteByte('\n')
 }
 
-// loadModel reads dir/<name>.json and applies what dir/corrections.json says of it.
+// loadModel reads dir/<name>.json and applies what dir/corrections.json says of it: facts that the models lack, and operations to leave out.
 func loadModel(dir, name string) (*Model, error) {
 	b, err := os.ReadFile(filepath.Join(dir, name+".json"))
 	if err != nil {
@@ -225,6 +227,7 @@ func loadModel(dir, name string) (*Model, error) {
 		return nil, err
 	}
 	var corrections map[string]struct {
+		Drop       []string // operations
 		Metadata   json.RawMessage
 		Operations map[string]json.RawMessage
 		Shapes     map[string]json.RawMessage
@@ -233,6 +236,9 @@ func loadModel(dir, name string) (*Model, error) {
 		return nil, fmt.Errorf("corrections: %w", err)
 	}
 	c := corrections[name]
+	for _, op := range c.Drop {
+		delete(m.Operations, op)
+	}
 	if c.Metadata != nil {
 		err = json.Unmarshal(c.Metadata, &m.Metadata)
 	}

@@ -2,6 +2,7 @@ package smithy
 
 import (
 	"fmt"
+	"net/textproto"
 	"reflect"
 	"slices"
 
@@ -34,6 +35,8 @@ type Service struct {
 	QueryCompatible bool
 	// ValidationCode is the code of constraint failures: ValidationException, or ValidationError for Query services.
 	ValidationCode string
+	// HidesValues keeps the offending value out of the messages of constraint failures, as IAM does.
+	HidesValues bool
 
 	Shapes []Shape
 	Ops    []OpInfo
@@ -137,12 +140,23 @@ func (svc *Service) link(sh *Shape) {
 	}
 	sh.index = make(map[string]int, len(sh.Members))
 	sh.wire = make(map[string]int, len(sh.Members))
+	sh.query = make(map[string]int, len(sh.Members))
 	fields := 0
 	for i := range sh.Members {
 		m := &sh.Members[i]
 		m.Shape = &svc.Shapes[m.Ref]
 		sh.index[m.Name] = i
 		sh.wire[m.WireName()] = i
+		sh.query[m.FormName()] = i
+		if m.Shape.EventStream && m.Location == InBody {
+			m.Location = InEvents
+		}
+		switch m.Location {
+		case InHeader:
+			m.header = textproto.CanonicalMIMEHeaderKey(m.WireName())
+		case InBody:
+			sh.body = true
+		}
 		if !sh.EventStream || m.Shape.Error == nil {
 			fields++
 		}

@@ -62,6 +62,7 @@ const (
 	InPayload              // the member is the whole body
 	InEventHeader          // a header of an event stream message
 	InEventBody            // the member is the whole payload of an event stream message
+	InEvents               // the member is an event stream that follows the rest of the body
 )
 
 // Shape is one type of a service's model.
@@ -98,10 +99,11 @@ type Shape struct {
 
 	Error *ErrorTrait
 
-	typ    reflect.Type
-	index  map[string]int // member by Name
-	wire   map[string]int // member by WireName
-	checks int8           // see needsChecks
+	typ   reflect.Type
+	index map[string]int // member by Name
+	wire  map[string]int // member by WireName
+	query map[string]int // member by FormName
+	body  bool           // some member is InBody
 }
 
 // Range bounds a length or a value, inclusively. Missing bounds are NoMin and NoMax.
@@ -129,7 +131,7 @@ type Member struct {
 
 	Location     Location
 	LocationName string // name on the wire where it differs from Name
-	// QueryName is the name in a Query request where it differs from LocationName.
+	// QueryName is the name in the Query protocol where it differs from LocationName.
 	QueryName string
 
 	Required         bool
@@ -140,7 +142,12 @@ type Member struct {
 	HostLabel        bool
 	TimestampFormat  TimestampFormat // overrides the shape's
 	XMLNamespace     string
+
+	header string // canonical form of LocationName, if the location is a header
 }
+
+// Header is the canonical name of the HTTP header that holds the member.
+func (m *Member) Header() string { return m.header }
 
 // WireName is the member's name on the wire, in bodies and headers alike.
 func (m *Member) WireName() string {
@@ -148,6 +155,14 @@ func (m *Member) WireName() string {
 		return m.LocationName
 	}
 	return m.Name
+}
+
+// FormName is the member's name in the Query protocol, in requests and responses alike.
+func (m *Member) FormName() string {
+	if m.QueryName != "" {
+		return m.QueryName
+	}
+	return m.WireName()
 }
 
 // TimeFormat is the member's timestamp format, or def if the model gives none.
@@ -178,6 +193,35 @@ func (s *Shape) MemberByWire(name string) int {
 		return i
 	}
 	return -1
+}
+
+// MemberByForm returns the index of the member with a name in the Query protocol, or -1.
+func (s *Shape) MemberByForm(name string) int {
+	if i, ok := s.query[name]; ok {
+		return i
+	}
+	return -1
+}
+
+// HasBody reports whether a structure has members that travel in an HTTP body together, as opposed to a payload member.
+func (s *Shape) HasBody() bool { return s.body }
+
+// PayloadMember is the member that is the whole HTTP body, and its index; nil and -1 if there is none.
+func (s *Shape) PayloadMember() (*Member, int) {
+	if s.Payload == 0 {
+		return nil, -1
+	}
+	return &s.Members[s.Payload-1], s.Payload - 1
+}
+
+// StreamMember is the member of an RPC operation's input or output that is an event stream, and its index; nil and -1 if there is none.
+func (s *Shape) StreamMember() (*Member, int) {
+	for i := range s.Members {
+		if m := &s.Members[i]; m.Shape.EventStream {
+			return m, i
+		}
+	}
+	return nil, -1
 }
 
 // New returns a pointer to a new zero value of a structure's Go type.

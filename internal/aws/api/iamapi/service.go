@@ -9,7 +9,8 @@ import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 var Service = smithy.NewService(smithy.Service{
 	Name: "iam", ID: "IAM", APIVersion: "2010-05-08", SigningName: "iam", EndpointPrefix: "iam",
 	Protocols: []smithy.Protocol{smithy.Query}, JSONVersion: "", TargetPrefix: "", XMLNamespace: "https://iam.amazonaws.com/doc/2010-05-08/",
-	QueryCompatible: false, ValidationCode: "ValidationError", Shapes: shapes, Ops: ops,
+	QueryCompatible: false, ValidationCode: "ValidationError", HidesValues: true,
+	Shapes: shapes, Ops: ops,
 })
 
 // The operations.

@@ -9,7 +9,8 @@ import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 var Service = smithy.NewService(smithy.Service{
 	Name: "lambda", ID: "Lambda", APIVersion: "2015-03-31", SigningName: "lambda", EndpointPrefix: "lambda",
 	Protocols: []smithy.Protocol{smithy.RESTJSON}, JSONVersion: "", TargetPrefix: "", XMLNamespace: "",
-	QueryCompatible: false, ValidationCode: "ValidationException", Shapes: shapes, Ops: ops,
+	QueryCompatible: false, ValidationCode: "ValidationException", HidesValues: false,
+	Shapes: shapes, Ops: ops,
 })
 
 // The operations.

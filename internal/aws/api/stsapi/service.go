@@ -9,7 +9,8 @@ import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 var Service = smithy.NewService(smithy.Service{
 	Name: "sts", ID: "STS", APIVersion: "2011-06-15", SigningName: "sts", EndpointPrefix: "sts",
 	Protocols: []smithy.Protocol{smithy.Query}, JSONVersion: "", TargetPrefix: "", XMLNamespace: "https://sts.amazonaws.com/doc/2011-06-15/",
-	QueryCompatible: false, ValidationCode: "ValidationError", Shapes: shapes, Ops: ops,
+	QueryCompatible: false, ValidationCode: "ValidationError", HidesValues: false,
+	Shapes: shapes, Ops: ops,
 })
 
 // The operations.

@@ -9,7 +9,8 @@ import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 var Service = smithy.NewService(smithy.Service{
 	Name: "cloudwatch", ID: "CloudWatch", APIVersion: "2010-08-01", SigningName: "monitoring", EndpointPrefix: "monitoring",
 	Protocols: []smithy.Protocol{smithy.CBOR, smithy.JSON, smithy.Query}, JSONVersion: "1.0", TargetPrefix: "GraniteServiceVersion20100801", XMLNamespace: "http://monitoring.amazonaws.com/doc/2010-08-01/",
-	QueryCompatible: true, ValidationCode: "ValidationException", Shapes: shapes, Ops: ops,
+	QueryCompatible: true, ValidationCode: "ValidationException", HidesValues: false,
+	Shapes: shapes, Ops: ops,
 })
 
 // The operations.

@@ -9,7 +9,8 @@ import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 var Service = smithy.NewService(smithy.Service{
 	Name: "kinesis", ID: "Kinesis", APIVersion: "2013-12-02", SigningName: "kinesis", EndpointPrefix: "kinesis",
 	Protocols: []smithy.Protocol{smithy.JSON}, JSONVersion: "1.1", TargetPrefix: "Kinesis_20131202", XMLNamespace: "",
-	QueryCompatible: false, ValidationCode: "ValidationException", Shapes: shapes, Ops: ops,
+	QueryCompatible: false, ValidationCode: "ValidationException", HidesValues: false,
+	Shapes: shapes, Ops: ops,
 })
 
 // The operations.

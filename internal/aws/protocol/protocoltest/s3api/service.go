@@ -8,8 +8,9 @@ import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 // Service is Amazon Simple Storage Service.
 var Service = smithy.NewService(smithy.Service{
 	Name: "s3", ID: "S3", APIVersion: "2006-03-01", SigningName: "s3", EndpointPrefix: "s3",
-	Protocols: []smithy.Protocol{smithy.RESTXML}, JSONVersion: "", TargetPrefix: "", XMLNamespace: "",
-	QueryCompatible: false, ValidationCode: "ValidationException", Shapes: shapes, Ops: ops,
+	Protocols: []smithy.Protocol{smithy.RESTXML}, JSONVersion: "", TargetPrefix: "", XMLNamespace: "http://s3.amazonaws.com/doc/2006-03-01/",
+	QueryCompatible: false, ValidationCode: "ValidationException", HidesValues: false,
+	Shapes: shapes, Ops: ops,
 })
 
 // The operations.
@@ -49,82 +50,77 @@ var (
 	GetBucketEncryption                             = smithy.Op[GetBucketEncryptionInput, GetBucketEncryptionOutput]{Info: &ops[32]}                                                          // GET /{Bucket}?encryption
 	GetBucketIntelligentTieringConfiguration        = smithy.Op[GetBucketIntelligentTieringConfigurationInput, GetBucketIntelligentTieringConfigurationOutput]{Info: &ops[33]}                // GET /{Bucket}?intelligent-tiering
 	GetBucketInventoryConfiguration                 = smithy.Op[GetBucketInventoryConfigurationInput, GetBucketInventoryConfigurationOutput]{Info: &ops[34]}                                  // GET /{Bucket}?inventory
-	GetBucketLifecycle                              = smithy.Op[GetBucketLifecycleInput, GetBucketLifecycleOutput]{Info: &ops[35]}                                                            // GET /{Bucket}?lifecycle
-	GetBucketLifecycleConfiguration                 = smithy.Op[GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput]{Info: &ops[36]}                                  // GET /{Bucket}?lifecycle
-	GetBucketLocation                               = smithy.Op[GetBucketLocationInput, GetBucketLocationOutput]{Info: &ops[37]}                                                              // GET /{Bucket}?location
-	GetBucketLogging                                = smithy.Op[GetBucketLoggingInput, GetBucketLoggingOutput]{Info: &ops[38]}                                                                // GET /{Bucket}?logging
-	GetBucketMetadataConfiguration                  = smithy.Op[GetBucketMetadataConfigurationInput, GetBucketMetadataConfigurationOutput]{Info: &ops[39]}                                    // GET /{Bucket}?metadataConfiguration
-	GetBucketMetadataTableConfiguration             = smithy.Op[GetBucketMetadataTableConfigurationInput, GetBucketMetadataTableConfigurationOutput]{Info: &ops[40]}                          // GET /{Bucket}?metadataTable
-	GetBucketMetricsConfiguration                   = smithy.Op[GetBucketMetricsConfigurationInput, GetBucketMetricsConfigurationOutput]{Info: &ops[41]}                                      // GET /{Bucket}?metrics
-	GetBucketNotification                           = smithy.Op[GetBucketNotificationConfigurationRequest, NotificationConfigurationDeprecated]{Info: &ops[42]}                               // GET /{Bucket}?notification
-	GetBucketNotificationConfiguration              = smithy.Op[GetBucketNotificationConfigurationRequest, NotificationConfiguration]{Info: &ops[43]}                                         // GET /{Bucket}?notification
-	GetBucketOwnershipControls                      = smithy.Op[GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput]{Info: &ops[44]}                                            // GET /{Bucket}?ownershipControls
-	GetBucketPolicy                                 = smithy.Op[GetBucketPolicyInput, GetBucketPolicyOutput]{Info: &ops[45]}                                                                  // GET /{Bucket}?policy
-	GetBucketPolicyStatus                           = smithy.Op[GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput]{Info: &ops[46]}                                                      // GET /{Bucket}?policyStatus
-	GetBucketReplication                            = smithy.Op[GetBucketReplicationInput, GetBucketReplicationOutput]{Info: &ops[47]}                                                        // GET /{Bucket}?replication
-	GetBucketRequestPayment                         = smithy.Op[GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput]{Info: &ops[48]}                                                  // GET /{Bucket}?requestPayment
-	GetBucketTagging                                = smithy.Op[GetBucketTaggingInput, GetBucketTaggingOutput]{Info: &ops[49]}                                                                // GET /{Bucket}?tagging
-	GetBucketVersioning                             = smithy.Op[GetBucketVersioningInput, GetBucketVersioningOutput]{Info: &ops[50]}                                                          // GET /{Bucket}?versioning
-	GetBucketWebsite                                = smithy.Op[GetBucketWebsiteInput, GetBucketWebsiteOutput]{Info: &ops[51]}                                                                // GET /{Bucket}?website
-	GetObject                                       = smithy.Op[GetObjectInput, GetObjectOutput]{Info: &ops[52]}                                                                              // GET /{Bucket}/{Key+}
-	GetObjectAcl                                    = smithy.Op[GetObjectAclInput, GetObjectAclOutput]{Info: &ops[53]}                                                                        // GET /{Bucket}/{Key+}?acl
-	GetObjectAttributes                             = smithy.Op[GetObjectAttributesInput, GetObjectAttributesOutput]{Info: &ops[54]}                                                          // GET /{Bucket}/{Key+}?attributes
-	GetObjectLegalHold                              = smithy.Op[GetObjectLegalHoldInput, GetObjectLegalHoldOutput]{Info: &ops[55]}                                                            // GET /{Bucket}/{Key+}?legal-hold
-	GetObjectLockConfiguration                      = smithy.Op[GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput]{Info: &ops[56]}                                            // GET /{Bucket}?object-lock
-	GetObjectRetention                              = smithy.Op[GetObjectRetentionInput, GetObjectRetentionOutput]{Info: &ops[57]}                                                            // GET /{Bucket}/{Key+}?retention
-	GetObjectTagging                                = smithy.Op[GetObjectTaggingInput, GetObjectTaggingOutput]{Info: &ops[58]}                                                                // GET /{Bucket}/{Key+}?tagging
-	GetObjectTorrent                                = smithy.Op[GetObjectTorrentInput, GetObjectTorrentOutput]{Info: &ops[59]}                                                                // GET /{Bucket}/{Key+}?torrent
-	GetPublicAccessBlock                            = smithy.Op[GetPublicAccessBlockInput, GetPublicAccessBlockOutput]{Info: &ops[60]}                                                        // GET /{Bucket}?publicAccessBlock
-	HeadBucket                                      = smithy.Op[HeadBucketInput, HeadBucketOutput]{Info: &ops[61]}                                                                            // HEAD /{Bucket}
-	HeadObject                                      = smithy.Op[HeadObjectInput, HeadObjectOutput]{Info: &ops[62]}                                                                            // HEAD /{Bucket}/{Key+}
-	ListBucketAnalyticsConfigurations               = smithy.Op[ListBucketAnalyticsConfigurationsInput, ListBucketAnalyticsConfigurationsOutput]{Info: &ops[63]}                              // GET /{Bucket}?analytics
-	ListBucketIntelligentTieringConfigurations      = smithy.Op[ListBucketIntelligentTieringConfigurationsInput, ListBucketIntelligentTieringConfigurationsOutput]{Info: &ops[64]}            // GET /{Bucket}?intelligent-tiering
-	ListBucketInventoryConfigurations               = smithy.Op[ListBucketInventoryConfigurationsInput, ListBucketInventoryConfigurationsOutput]{Info: &ops[65]}                              // GET /{Bucket}?inventory
-	ListBucketMetricsConfigurations                 = smithy.Op[ListBucketMetricsConfigurationsInput, ListBucketMetricsConfigurationsOutput]{Info: &ops[66]}                                  // GET /{Bucket}?metrics
-	ListBuckets                                     = smithy.Op[ListBucketsInput, ListBucketsOutput]{Info: &ops[67]}                                                                          // GET /
-	ListDirectoryBuckets                            = smithy.Op[ListDirectoryBucketsInput, ListDirectoryBucketsOutput]{Info: &ops[68]}                                                        // GET /
-	ListMultipartUploads                            = smithy.Op[ListMultipartUploadsInput, ListMultipartUploadsOutput]{Info: &ops[69]}                                                        // GET /{Bucket}?uploads
-	ListObjectVersions                              = smithy.Op[ListObjectVersionsInput, ListObjectVersionsOutput]{Info: &ops[70]}                                                            // GET /{Bucket}?versions
-	ListObjects                                     = smithy.Op[ListObjectsInput, ListObjectsOutput]{Info: &ops[71]}                                                                          // GET /{Bucket}
-	ListObjectsV2                                   = smithy.Op[ListObjectsV2Input, ListObjectsV2Output]{Info: &ops[72]}                                                                      // GET /{Bucket}?list-type=2
-	ListParts                                       = smithy.Op[ListPartsInput, ListPartsOutput]{Info: &ops[73]}                                                                              // GET /{Bucket}/{Key+}
-	PutBucketAbac                                   = smithy.Op[PutBucketAbacInput, PutBucketAbacOutput]{Info: &ops[74]}                                                                      // PUT /{Bucket}?abac
-	PutBucketAccelerateConfiguration                = smithy.Op[PutBucketAccelerateConfigurationInput, PutBucketAccelerateConfigurationOutput]{Info: &ops[75]}                                // PUT /{Bucket}?accelerate
-	PutBucketAcl                                    = smithy.Op[PutBucketAclInput, PutBucketAclOutput]{Info: &ops[76]}                                                                        // PUT /{Bucket}?acl
-	PutBucketAnalyticsConfiguration                 = smithy.Op[PutBucketAnalyticsConfigurationInput, PutBucketAnalyticsConfigurationOutput]{Info: &ops[77]}                                  // PUT /{Bucket}?analytics
-	PutBucketCors                                   = smithy.Op[PutBucketCorsInput, PutBucketCorsOutput]{Info: &ops[78]}                                                                      // PUT /{Bucket}?cors
-	PutBucketEncryption                             = smithy.Op[PutBucketEncryptionInput, PutBucketEncryptionOutput]{Info: &ops[79]}                                                          // PUT /{Bucket}?encryption
-	PutBucketIntelligentTieringConfiguration        = smithy.Op[PutBucketIntelligentTieringConfigurationInput, PutBucketIntelligentTieringConfigurationOutput]{Info: &ops[80]}                // PUT /{Bucket}?intelligent-tiering
-	PutBucketInventoryConfiguration                 = smithy.Op[PutBucketInventoryConfigurationInput, PutBucketInventoryConfigurationOutput]{Info: &ops[81]}                                  // PUT /{Bucket}?inventory
-	PutBucketLifecycle                              = smithy.Op[PutBucketLifecycleInput, PutBucketLifecycleOutput]{Info: &ops[82]}                                                            // PUT /{Bucket}?lifecycle
-	PutBucketLifecycleConfiguration                 = smithy.Op[PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput]{Info: &ops[83]}                                  // PUT /{Bucket}?lifecycle
-	PutBucketLogging                                = smithy.Op[PutBucketLoggingInput, PutBucketLoggingOutput]{Info: &ops[84]}                                                                // PUT /{Bucket}?logging
-	PutBucketMetricsConfiguration                   = smithy.Op[PutBucketMetricsConfigurationInput, PutBucketMetricsConfigurationOutput]{Info: &ops[85]}                                      // PUT /{Bucket}?metrics
-	PutBucketNotification                           = smithy.Op[PutBucketNotificationInput, PutBucketNotificationOutput]{Info: &ops[86]}                                                      // PUT /{Bucket}?notification
-	PutBucketNotificationConfiguration              = smithy.Op[PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput]{Info: &ops[87]}                            // PUT /{Bucket}?notification
-	PutBucketOwnershipControls                      = smithy.Op[PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput]{Info: &ops[88]}                                            // PUT /{Bucket}?ownershipControls
-	PutBucketPolicy                                 = smithy.Op[PutBucketPolicyInput, PutBucketPolicyOutput]{Info: &ops[89]}                                                                  // PUT /{Bucket}?policy
-	PutBucketReplication                            = smithy.Op[PutBucketReplicationInput, PutBucketReplicationOutput]{Info: &ops[90]}                                                        // PUT /{Bucket}?replication
-	PutBucketRequestPayment                         = smithy.Op[PutBucketRequestPaymentInput, PutBucketRequestPaymentOutput]{Info: &ops[91]}                                                  // PUT /{Bucket}?requestPayment
-	PutBucketTagging                                = smithy.Op[PutBucketTaggingInput, PutBucketTaggingOutput]{Info: &ops[92]}                                                                // PUT /{Bucket}?tagging
-	PutBucketVersioning                             = smithy.Op[PutBucketVersioningInput, PutBucketVersioningOutput]{Info: &ops[93]}                                                          // PUT /{Bucket}?versioning
-	PutBucketWebsite                                = smithy.Op[PutBucketWebsiteInput, PutBucketWebsiteOutput]{Info: &ops[94]}                                                                // PUT /{Bucket}?website
-	PutObject                                       = smithy.Op[PutObjectInput, PutObjectOutput]{Info: &ops[95]}                                                                              // PUT /{Bucket}/{Key+}
-	PutObjectAcl                                    = smithy.Op[PutObjectAclInput, PutObjectAclOutput]{Info: &ops[96]}                                                                        // PUT /{Bucket}/{Key+}?acl
-	PutObjectLegalHold                              = smithy.Op[PutObjectLegalHoldInput, PutObjectLegalHoldOutput]{Info: &ops[97]}                                                            // PUT /{Bucket}/{Key+}?legal-hold
-	PutObjectLockConfiguration                      = smithy.Op[PutObjectLockConfigurationInput, PutObjectLockConfigurationOutput]{Info: &ops[98]}                                            // PUT /{Bucket}?object-lock
-	PutObjectRetention                              = smithy.Op[PutObjectRetentionInput, PutObjectRetentionOutput]{Info: &ops[99]}                                                            // PUT /{Bucket}/{Key+}?retention
-	PutObjectTagging                                = smithy.Op[PutObjectTaggingInput, PutObjectTaggingOutput]{Info: &ops[100]}                                                               // PUT /{Bucket}/{Key+}?tagging
-	PutPublicAccessBlock                            = smithy.Op[PutPublicAccessBlockInput, PutPublicAccessBlockOutput]{Info: &ops[101]}                                                       // PUT /{Bucket}?publicAccessBlock
-	RenameObject                                    = smithy.Op[RenameObjectInput, RenameObjectOutput]{Info: &ops[102]}                                                                       // PUT /{Bucket}/{Key+}?renameObject
-	RestoreObject                                   = smithy.Op[RestoreObjectInput, RestoreObjectOutput]{Info: &ops[103]}                                                                     // POST /{Bucket}/{Key+}?restore
-	SelectObjectContent                             = smithy.Op[SelectObjectContentInput, SelectObjectContentOutput]{Info: &ops[104]}                                                         // POST /{Bucket}/{Key+}?select&select-type=2
-	UpdateBucketMetadataInventoryTableConfiguration = smithy.Op[UpdateBucketMetadataInventoryTableConfigurationInput, UpdateBucketMetadataInventoryTableConfigurationOutput]{Info: &ops[105]} // PUT /{Bucket}?metadataInventoryTable
-	UpdateBucketMetadataJournalTableConfiguration   = smithy.Op[UpdateBucketMetadataJournalTableConfigurationInput, UpdateBucketMetadataJournalTableConfigurationOutput]{Info: &ops[106]}     // PUT /{Bucket}?metadataJournalTable
-	UpdateObjectEncryption                          = smithy.Op[UpdateObjectEncryptionInput, UpdateObjectEncryptionOutput]{Info: &ops[107]}                                                   // PUT /{Bucket}/{Key+}?encryption
-	UploadPart                                      = smithy.Op[UploadPartInput, UploadPartOutput]{Info: &ops[108]}                                                                           // PUT /{Bucket}/{Key+}
-	UploadPartCopy                                  = smithy.Op[UploadPartCopyInput, UploadPartCopyOutput]{Info: &ops[109]}                                                                   // PUT /{Bucket}/{Key+}
-	WriteGetObjectResponse                          = smithy.Op[WriteGetObjectResponseInput, WriteGetObjectResponseOutput]{Info: &ops[110]}                                                   // POST /WriteGetObjectResponse
+	GetBucketLifecycleConfiguration                 = smithy.Op[GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput]{Info: &ops[35]}                                  // GET /{Bucket}?lifecycle
+	GetBucketLocation                               = smithy.Op[GetBucketLocationInput, GetBucketLocationOutput]{Info: &ops[36]}                                                              // GET /{Bucket}?location
+	GetBucketLogging                                = smithy.Op[GetBucketLoggingInput, GetBucketLoggingOutput]{Info: &ops[37]}                                                                // GET /{Bucket}?logging
+	GetBucketMetadataConfiguration                  = smithy.Op[GetBucketMetadataConfigurationInput, GetBucketMetadataConfigurationOutput]{Info: &ops[38]}                                    // GET /{Bucket}?metadataConfiguration
+	GetBucketMetadataTableConfiguration             = smithy.Op[GetBucketMetadataTableConfigurationInput, GetBucketMetadataTableConfigurationOutput]{Info: &ops[39]}                          // GET /{Bucket}?metadataTable
+	GetBucketMetricsConfiguration                   = smithy.Op[GetBucketMetricsConfigurationInput, GetBucketMetricsConfigurationOutput]{Info: &ops[40]}                                      // GET /{Bucket}?metrics
+	GetBucketNotificationConfiguration              = smithy.Op[GetBucketNotificationConfigurationInput, NotificationConfiguration]{Info: &ops[41]}                                           // GET /{Bucket}?notification
+	GetBucketOwnershipControls                      = smithy.Op[GetBucketOwnershipControlsInput, GetBucketOwnershipControlsOutput]{Info: &ops[42]}                                            // GET /{Bucket}?ownershipControls
+	GetBucketPolicy                                 = smithy.Op[GetBucketPolicyInput, GetBucketPolicyOutput]{Info: &ops[43]}                                                                  // GET /{Bucket}?policy
+	GetBucketPolicyStatus                           = smithy.Op[GetBucketPolicyStatusInput, GetBucketPolicyStatusOutput]{Info: &ops[44]}                                                      // GET /{Bucket}?policyStatus
+	GetBucketReplication                            = smithy.Op[GetBucketReplicationInput, GetBucketReplicationOutput]{Info: &ops[45]}                                                        // GET /{Bucket}?replication
+	GetBucketRequestPayment                         = smithy.Op[GetBucketRequestPaymentInput, GetBucketRequestPaymentOutput]{Info: &ops[46]}                                                  // GET /{Bucket}?requestPayment
+	GetBucketTagging                                = smithy.Op[GetBucketTaggingInput, GetBucketTaggingOutput]{Info: &ops[47]}                                                                // GET /{Bucket}?tagging
+	GetBucketVersioning                             = smithy.Op[GetBucketVersioningInput, GetBucketVersioningOutput]{Info: &ops[48]}                                                          // GET /{Bucket}?versioning
+	GetBucketWebsite                                = smithy.Op[GetBucketWebsiteInput, GetBucketWebsiteOutput]{Info: &ops[49]}                                                                // GET /{Bucket}?website
+	GetObject                                       = smithy.Op[GetObjectInput, GetObjectOutput]{Info: &ops[50]}                                                                              // GET /{Bucket}/{Key+}
+	GetObjectAcl                                    = smithy.Op[GetObjectAclInput, GetObjectAclOutput]{Info: &ops[51]}                                                                        // GET /{Bucket}/{Key+}?acl
+	GetObjectAttributes                             = smithy.Op[GetObjectAttributesInput, GetObjectAttributesOutput]{Info: &ops[52]}                                                          // GET /{Bucket}/{Key+}?attributes
+	GetObjectLegalHold                              = smithy.Op[GetObjectLegalHoldInput, GetObjectLegalHoldOutput]{Info: &ops[53]}                                                            // GET /{Bucket}/{Key+}?legal-hold
+	GetObjectLockConfiguration                      = smithy.Op[GetObjectLockConfigurationInput, GetObjectLockConfigurationOutput]{Info: &ops[54]}                                            // GET /{Bucket}?object-lock
+	GetObjectRetention                              = smithy.Op[GetObjectRetentionInput, GetObjectRetentionOutput]{Info: &ops[55]}                                                            // GET /{Bucket}/{Key+}?retention
+	GetObjectTagging                                = smithy.Op[GetObjectTaggingInput, GetObjectTaggingOutput]{Info: &ops[56]}                                                                // GET /{Bucket}/{Key+}?tagging
+	GetObjectTorrent                                = smithy.Op[GetObjectTorrentInput, GetObjectTorrentOutput]{Info: &ops[57]}                                                                // GET /{Bucket}/{Key+}?torrent
+	GetPublicAccessBlock                            = smithy.Op[GetPublicAccessBlockInput, GetPublicAccessBlockOutput]{Info: &ops[58]}                                                        // GET /{Bucket}?publicAccessBlock
+	HeadBucket                                      = smithy.Op[HeadBucketInput, HeadBucketOutput]{Info: &ops[59]}                                                                            // HEAD /{Bucket}
+	HeadObject                                      = smithy.Op[HeadObjectInput, HeadObjectOutput]{Info: &ops[60]}                                                                            // HEAD /{Bucket}/{Key+}
+	ListBucketAnalyticsConfigurations               = smithy.Op[ListBucketAnalyticsConfigurationsInput, ListBucketAnalyticsConfigurationsOutput]{Info: &ops[61]}                              // GET /{Bucket}?analytics
+	ListBucketIntelligentTieringConfigurations      = smithy.Op[ListBucketIntelligentTieringConfigurationsInput, ListBucketIntelligentTieringConfigurationsOutput]{Info: &ops[62]}            // GET /{Bucket}?intelligent-tiering
+	ListBucketInventoryConfigurations               = smithy.Op[ListBucketInventoryConfigurationsInput, ListBucketInventoryConfigurationsOutput]{Info: &ops[63]}                              // GET /{Bucket}?inventory
+	ListBucketMetricsConfigurations                 = smithy.Op[ListBucketMetricsConfigurationsInput, ListBucketMetricsConfigurationsOutput]{Info: &ops[64]}                                  // GET /{Bucket}?metrics
+	ListBuckets                                     = smithy.Op[ListBucketsInput, ListBucketsOutput]{Info: &ops[65]}                                                                          // GET /
+	ListMultipartUploads                            = smithy.Op[ListMultipartUploadsInput, ListMultipartUploadsOutput]{Info: &ops[66]}                                                        // GET /{Bucket}?uploads
+	ListObjectVersions                              = smithy.Op[ListObjectVersionsInput, ListObjectVersionsOutput]{Info: &ops[67]}                                                            // GET /{Bucket}?versions
+	ListObjects                                     = smithy.Op[ListObjectsInput, ListObjectsOutput]{Info: &ops[68]}                                                                          // GET /{Bucket}
+	ListObjectsV2                                   = smithy.Op[ListObjectsV2Input, ListObjectsV2Output]{Info: &ops[69]}                                                                      // GET /{Bucket}?list-type=2
+	ListParts                                       = smithy.Op[ListPartsInput, ListPartsOutput]{Info: &ops[70]}                                                                              // GET /{Bucket}/{Key+}
+	PutBucketAbac                                   = smithy.Op[PutBucketAbacInput, PutBucketAbacOutput]{Info: &ops[71]}                                                                      // PUT /{Bucket}?abac
+	PutBucketAccelerateConfiguration                = smithy.Op[PutBucketAccelerateConfigurationInput, PutBucketAccelerateConfigurationOutput]{Info: &ops[72]}                                // PUT /{Bucket}?accelerate
+	PutBucketAcl                                    = smithy.Op[PutBucketAclInput, PutBucketAclOutput]{Info: &ops[73]}                                                                        // PUT /{Bucket}?acl
+	PutBucketAnalyticsConfiguration                 = smithy.Op[PutBucketAnalyticsConfigurationInput, PutBucketAnalyticsConfigurationOutput]{Info: &ops[74]}                                  // PUT /{Bucket}?analytics
+	PutBucketCors                                   = smithy.Op[PutBucketCorsInput, PutBucketCorsOutput]{Info: &ops[75]}                                                                      // PUT /{Bucket}?cors
+	PutBucketEncryption                             = smithy.Op[PutBucketEncryptionInput, PutBucketEncryptionOutput]{Info: &ops[76]}                                                          // PUT /{Bucket}?encryption
+	PutBucketIntelligentTieringConfiguration        = smithy.Op[PutBucketIntelligentTieringConfigurationInput, PutBucketIntelligentTieringConfigurationOutput]{Info: &ops[77]}                // PUT /{Bucket}?intelligent-tiering
+	PutBucketInventoryConfiguration                 = smithy.Op[PutBucketInventoryConfigurationInput, PutBucketInventoryConfigurationOutput]{Info: &ops[78]}                                  // PUT /{Bucket}?inventory
+	PutBucketLifecycleConfiguration                 = smithy.Op[PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput]{Info: &ops[79]}                                  // PUT /{Bucket}?lifecycle
+	PutBucketLogging                                = smithy.Op[PutBucketLoggingInput, PutBucketLoggingOutput]{Info: &ops[80]}                                                                // PUT /{Bucket}?logging
+	PutBucketMetricsConfiguration                   = smithy.Op[PutBucketMetricsConfigurationInput, PutBucketMetricsConfigurationOutput]{Info: &ops[81]}                                      // PUT /{Bucket}?metrics
+	PutBucketNotificationConfiguration              = smithy.Op[PutBucketNotificationConfigurationInput, PutBucketNotificationConfigurationOutput]{Info: &ops[82]}                            // PUT /{Bucket}?notification
+	PutBucketOwnershipControls                      = smithy.Op[PutBucketOwnershipControlsInput, PutBucketOwnershipControlsOutput]{Info: &ops[83]}                                            // PUT /{Bucket}?ownershipControls
+	PutBucketPolicy                                 = smithy.Op[PutBucketPolicyInput, PutBucketPolicyOutput]{Info: &ops[84]}                                                                  // PUT /{Bucket}?policy
+	PutBucketReplication                            = smithy.Op[PutBucketReplicationInput, PutBucketReplicationOutput]{Info: &ops[85]}                                                        // PUT /{Bucket}?replication
+	PutBucketRequestPayment                         = smithy.Op[PutBucketRequestPaymentInput, PutBucketRequestPaymentOutput]{Info: &ops[86]}                                                  // PUT /{Bucket}?requestPayment
+	PutBucketTagging                                = smithy.Op[PutBucketTaggingInput, PutBucketTaggingOutput]{Info: &ops[87]}                                                                // PUT /{Bucket}?tagging
+	PutBucketVersioning                             = smithy.Op[PutBucketVersioningInput, PutBucketVersioningOutput]{Info: &ops[88]}                                                          // PUT /{Bucket}?versioning
+	PutBucketWebsite                                = smithy.Op[PutBucketWebsiteInput, PutBucketWebsiteOutput]{Info: &ops[89]}                                                                // PUT /{Bucket}?website
+	PutObject                                       = smithy.Op[PutObjectInput, PutObjectOutput]{Info: &ops[90]}                                                                              // PUT /{Bucket}/{Key+}
+	PutObjectAcl                                    = smithy.Op[PutObjectAclInput, PutObjectAclOutput]{Info: &ops[91]}                                                                        // PUT /{Bucket}/{Key+}?acl
+	PutObjectLegalHold                              = smithy.Op[PutObjectLegalHoldInput, PutObjectLegalHoldOutput]{Info: &ops[92]}                                                            // PUT /{Bucket}/{Key+}?legal-hold
+	PutObjectLockConfiguration                      = smithy.Op[PutObjectLockConfigurationInput, PutObjectLockConfigurationOutput]{Info: &ops[93]}                                            // PUT /{Bucket}?object-lock
+	PutObjectRetention                              = smithy.Op[PutObjectRetentionInput, PutObjectRetentionOutput]{Info: &ops[94]}                                                            // PUT /{Bucket}/{Key+}?retention
+	PutObjectTagging                                = smithy.Op[PutObjectTaggingInput, PutObjectTaggingOutput]{Info: &ops[95]}                                                                // PUT /{Bucket}/{Key+}?tagging
+	PutPublicAccessBlock                            = smithy.Op[PutPublicAccessBlockInput, PutPublicAccessBlockOutput]{Info: &ops[96]}                                                        // PUT /{Bucket}?publicAccessBlock
+	RenameObject                                    = smithy.Op[RenameObjectInput, RenameObjectOutput]{Info: &ops[97]}                                                                        // PUT /{Bucket}/{Key+}?renameObject
+	RestoreObject                                   = smithy.Op[RestoreObjectInput, RestoreObjectOutput]{Info: &ops[98]}                                                                      // POST /{Bucket}/{Key+}?restore
+	SelectObjectContent                             = smithy.Op[SelectObjectContentInput, SelectObjectContentOutput]{Info: &ops[99]}                                                          // POST /{Bucket}/{Key+}?select&select-type=2
+	UpdateBucketMetadataInventoryTableConfiguration = smithy.Op[UpdateBucketMetadataInventoryTableConfigurationInput, UpdateBucketMetadataInventoryTableConfigurationOutput]{Info: &ops[100]} // PUT /{Bucket}?metadataInventoryTable
+	UpdateBucketMetadataJournalTableConfiguration   = smithy.Op[UpdateBucketMetadataJournalTableConfigurationInput, UpdateBucketMetadataJournalTableConfigurationOutput]{Info: &ops[101]}     // PUT /{Bucket}?metadataJournalTable
+	UpdateObjectEncryption                          = smithy.Op[UpdateObjectEncryptionInput, UpdateObjectEncryptionOutput]{Info: &ops[102]}                                                   // PUT /{Bucket}/{Key+}?encryption
+	UploadPart                                      = smithy.Op[UploadPartInput, UploadPartOutput]{Info: &ops[103]}                                                                           // PUT /{Bucket}/{Key+}
+	UploadPartCopy                                  = smithy.Op[UploadPartCopyInput, UploadPartCopyOutput]{Info: &ops[104]}                                                                   // PUT /{Bucket}/{Key+}
+	WriteGetObjectResponse                          = smithy.Op[WriteGetObjectResponseInput, WriteGetObjectResponseOutput]{Info: &ops[105]}                                                   // POST /WriteGetObjectResponse
 )
 
 var ops = []smithy.OpInfo{
@@ -163,14 +159,12 @@ var ops = []smithy.OpInfo{
 	{Name: "GetBucketEncryption", Method: "GET", URI: "/{Bucket}?encryption", Code: 200, InRef: sGetBucketEncryptionRequest, OutRef: sGetBucketEncryptionOutput},
 	{Name: "GetBucketIntelligentTieringConfiguration", Method: "GET", URI: "/{Bucket}?intelligent-tiering", Code: 200, InRef: sGetBucketIntelligentTieringConfigurationRequest, OutRef: sGetBucketIntelligentTieringConfigurationOutput},
 	{Name: "GetBucketInventoryConfiguration", Method: "GET", URI: "/{Bucket}?inventory", Code: 200, InRef: sGetBucketInventoryConfigurationRequest, OutRef: sGetBucketInventoryConfigurationOutput},
-	{Name: "GetBucketLifecycle", Method: "GET", URI: "/{Bucket}?lifecycle", Code: 200, InRef: sGetBucketLifecycleRequest, OutRef: sGetBucketLifecycleOutput},
 	{Name: "GetBucketLifecycleConfiguration", Method: "GET", URI: "/{Bucket}?lifecycle", Code: 200, InRef: sGetBucketLifecycleConfigurationRequest, OutRef: sGetBucketLifecycleConfigurationOutput},
-	{Name: "GetBucketLocation", Method: "GET", URI: "/{Bucket}?location", Code: 200, InRef: sGetBucketLocationRequest, OutRef: sGetBucketLocationOutput},
+	{Name: "GetBucketLocation", Method: "GET", URI: "/{Bucket}?location", Code: 200, InRef: sGetBucketLocationRequest, OutRef: sGetBucketLocationOutput, Unwrapped: true},
 	{Name: "GetBucketLogging", Method: "GET", URI: "/{Bucket}?logging", Code: 200, InRef: sGetBucketLoggingRequest, OutRef: sGetBucketLoggingOutput},
 	{Name: "GetBucketMetadataConfiguration", Method: "GET", URI: "/{Bucket}?metadataConfiguration", Code: 200, InRef: sGetBucketMetadataConfigurationRequest, OutRef: sGetBucketMetadataConfigurationOutput},
 	{Name: "GetBucketMetadataTableConfiguration", Method: "GET", URI: "/{Bucket}?metadataTable", Code: 200, InRef: sGetBucketMetadataTableConfigurationRequest, OutRef: sGetBucketMetadataTableConfigurationOutput},
 	{Name: "GetBucketMetricsConfiguration", Method: "GET", URI: "/{Bucket}?metrics", Code: 200, InRef: sGetBucketMetricsConfigurationRequest, OutRef: sGetBucketMetricsConfigurationOutput},
-	{Name: "GetBucketNotification", Method: "GET", URI: "/{Bucket}?notification", Code: 200, InRef: sGetBucketNotificationConfigurationRequest, OutRef: sNotificationConfigurationDeprecated},
 	{Name: "GetBucketNotificationConfiguration", Method: "GET", URI: "/{Bucket}?notification", Code: 200, InRef: sGetBucketNotificationConfigurationRequest, OutRef: sNotificationConfiguration},
 	{Name: "GetBucketOwnershipControls", Method: "GET", URI: "/{Bucket}?ownershipControls", Code: 200, InRef: sGetBucketOwnershipControlsRequest, OutRef: sGetBucketOwnershipControlsOutput},
 	{Name: "GetBucketPolicy", Method: "GET", URI: "/{Bucket}?policy", Code: 200, InRef: sGetBucketPolicyRequest, OutRef: sGetBucketPolicyOutput},
@@ -196,7 +190,6 @@ var ops = []smithy.OpInfo{
 	{Name: "ListBucketInventoryConfigurations", Method: "GET", URI: "/{Bucket}?inventory", Code: 200, InRef: sListBucketInventoryConfigurationsRequest, OutRef: sListBucketInventoryConfigurationsOutput},
 	{Name: "ListBucketMetricsConfigurations", Method: "GET", URI: "/{Bucket}?metrics", Code: 200, InRef: sListBucketMetricsConfigurationsRequest, OutRef: sListBucketMetricsConfigurationsOutput},
 	{Name: "ListBuckets", Method: "GET", URI: "/", Code: 200, InRef: sListBucketsRequest, OutRef: sListBucketsOutput},
-	{Name: "ListDirectoryBuckets", Method: "GET", URI: "/", Code: 200, InRef: sListDirectoryBucketsRequest, OutRef: sListDirectoryBucketsOutput},
 	{Name: "ListMultipartUploads", Method: "GET", URI: "/{Bucket}?uploads", Code: 200, InRef: sListMultipartUploadsRequest, OutRef: sListMultipartUploadsOutput},
 	{Name: "ListObjectVersions", Method: "GET", URI: "/{Bucket}?versions", Code: 200, InRef: sListObjectVersionsRequest, OutRef: sListObjectVersionsOutput},
 	{Name: "ListObjects", Method: "GET", URI: "/{Bucket}", Code: 200, InRef: sListObjectsRequest, OutRef: sListObjectsOutput, ErrRefs: []int{sNoSuchBucket}},
@@ -210,11 +203,9 @@ var ops = []smithy.OpInfo{
 	{Name: "PutBucketEncryption", Method: "PUT", URI: "/{Bucket}?encryption", Code: 200, InRef: sPutBucketEncryptionRequest, OutRef: sPutBucketEncryptionOutput, Checksum: &smithy.Checksum{AlgorithmMember: "ChecksumAlgorithm", Required: true, ValidationMember: ""}},
 	{Name: "PutBucketIntelligentTieringConfiguration", Method: "PUT", URI: "/{Bucket}?intelligent-tiering", Code: 200, InRef: sPutBucketIntelligentTieringConfigurationRequest, OutRef: sPutBucketIntelligentTieringConfigurationOutput},
 	{Name: "PutBucketInventoryConfiguration", Method: "PUT", URI: "/{Bucket}?inventory", Code: 200, InRef: sPutBucketInventoryConfigurationRequest, OutRef: sPutBucketInventoryConfigurationOutput},
-	{Name: "PutBucketLifecycle", Method: "PUT", URI: "/{Bucket}?lifecycle", Code: 200, InRef: sPutBucketLifecycleRequest, OutRef: sPutBucketLifecycleOutput, Checksum: &smithy.Checksum{AlgorithmMember: "ChecksumAlgorithm", Required: true, ValidationMember: ""}},
 	{Name: "PutBucketLifecycleConfiguration", Method: "PUT", URI: "/{Bucket}?lifecycle", Code: 200, InRef: sPutBucketLifecycleConfigurationRequest, OutRef: sPutBucketLifecycleConfigurationOutput, Checksum: &smithy.Checksum{AlgorithmMember: "ChecksumAlgorithm", Required: true, ValidationMember: ""}},
 	{Name: "PutBucketLogging", Method: "PUT", URI: "/{Bucket}?logging", Code: 200, InRef: sPutBucketLoggingRequest, OutRef: sPutBucketLoggingOutput, Checksum: &smithy.Checksum{AlgorithmMember: "ChecksumAlgorithm", Required: true, ValidationMember: ""}},
 	{Name: "PutBucketMetricsConfiguration", Method: "PUT", URI: "/{Bucket}?metrics", Code: 200, InRef: sPutBucketMetricsConfigurationRequest, OutRef: sPutBucketMetricsConfigurationOutput},
-	{Name: "PutBucketNotification", Method: "PUT", URI: "/{Bucket}?notification", Code: 200, InRef: sPutBucketNotificationRequest, OutRef: sPutBucketNotificationOutput, Checksum: &smithy.Checksum{AlgorithmMember: "ChecksumAlgorithm", Required: true, ValidationMember: ""}},
 	{Name: "PutBucketNotificationConfiguration", Method: "PUT", URI: "/{Bucket}?notification", Code: 200, InRef: sPutBucketNotificationConfigurationRequest, OutRef: sPutBucketNotificationConfigurationOutput},
 	{Name: "PutBucketOwnershipControls", Method: "PUT", URI: "/{Bucket}?ownershipControls", Code: 200, InRef: sPutBucketOwnershipControlsRequest, OutRef: sPutBucketOwnershipControlsOutput, Checksum: &smithy.Checksum{AlgorithmMember: "ChecksumAlgorithm", Required: true, ValidationMember: ""}},
 	{Name: "PutBucketPolicy", Method: "PUT", URI: "/{Bucket}?policy", Code: 200, InRef: sPutBucketPolicyRequest, OutRef: sPutBucketPolicyOutput, Checksum: &smithy.Checksum{AlgorithmMember: "ChecksumAlgorithm", Required: true, ValidationMember: ""}},

@@ -540,7 +540,6 @@ const (
 	sPutBucketInventoryConfigurationRequest
 	sPutBucketLifecycleConfigurationOutput
 	sPutBucketLifecycleConfigurationRequest
-	sPutBucketLifecycleOutput
 	sPutBucketLifecycleRequest
 	sPutBucketLoggingOutput
 	sPutBucketLoggingRequest
@@ -548,7 +547,6 @@ const (
 	sPutBucketMetricsConfigurationRequest
 	sPutBucketNotificationConfigurationOutput
 	sPutBucketNotificationConfigurationRequest
-	sPutBucketNotificationOutput
 	sPutBucketNotificationRequest
 	sPutBucketOwnershipControlsOutput
 	sPutBucketOwnershipControlsRequest
@@ -1137,7 +1135,7 @@ var shapes = []smithy.Shape{
 		{Ref: sObjectOwnership, Name: "ObjectOwnership", Location: smithy.InHeader, LocationName: "x-amz-object-ownership"},
 		{Ref: sBucketNamespace, Name: "BucketNamespace", Location: smithy.InHeader, LocationName: "x-amz-bucket-namespace"},
 	}},
-	{Name: "CreateMultipartUploadOutput", Kind: smithy.Structure, Zero: (*CreateMultipartUploadOutput)(nil), Members: []smithy.Member{
+	{Name: "CreateMultipartUploadOutput", Kind: smithy.Structure, Zero: (*CreateMultipartUploadOutput)(nil), XMLName: "InitiateMultipartUploadResult", Members: []smithy.Member{
 		{Ref: sAbortDate, Name: "AbortDate", Location: smithy.InHeader, LocationName: "x-amz-abort-date"},
 		{Ref: sAbortRuleId, Name: "AbortRuleId", Location: smithy.InHeader, LocationName: "x-amz-abort-rule-id"},
 		{Ref: sBucketName, Name: "Bucket"},
@@ -1334,7 +1332,7 @@ var shapes = []smithy.Shape{
 		{Ref: sObjectVersionId, Name: "VersionId", Location: smithy.InQuery, LocationName: "versionId"},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "DeleteObjectsOutput", Kind: smithy.Structure, Zero: (*DeleteObjectsOutput)(nil), Members: []smithy.Member{
+	{Name: "DeleteObjectsOutput", Kind: smithy.Structure, Zero: (*DeleteObjectsOutput)(nil), XMLName: "DeleteResult", Members: []smithy.Member{
 		{Ref: sDeletedObjects, Name: "Deleted"},
 		{Ref: sRequestCharged, Name: "RequestCharged", Location: smithy.InHeader, LocationName: "x-amz-request-charged"},
 		{Ref: sErrors, Name: "Errors", LocationName: "Error"},
@@ -1453,7 +1451,7 @@ var shapes = []smithy.Shape{
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 		{Ref: sRequestPayer, Name: "RequestPayer", Location: smithy.InHeader, LocationName: "x-amz-request-payer"},
 	}},
-	{Name: "GetBucketAclOutput", Kind: smithy.Structure, Zero: (*GetBucketAclOutput)(nil), Members: []smithy.Member{
+	{Name: "GetBucketAclOutput", Kind: smithy.Structure, Zero: (*GetBucketAclOutput)(nil), XMLName: "AccessControlPolicy", Members: []smithy.Member{
 		{Ref: sOwner, Name: "Owner"},
 		{Ref: sGrants, Name: "Grants", LocationName: "AccessControlList"},
 	}},
@@ -1469,7 +1467,7 @@ var shapes = []smithy.Shape{
 		{Ref: sAnalyticsId, Name: "Id", Location: smithy.InQuery, LocationName: "id", Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetBucketCorsOutput", Kind: smithy.Structure, Zero: (*GetBucketCorsOutput)(nil), Members: []smithy.Member{
+	{Name: "GetBucketCorsOutput", Kind: smithy.Structure, Zero: (*GetBucketCorsOutput)(nil), XMLName: "CORSConfiguration", Members: []smithy.Member{
 		{Ref: sCORSRules, Name: "CORSRules", LocationName: "CORSRule"},
 	}},
 	{Name: "GetBucketCorsRequest", Kind: smithy.Structure, Zero: (*GetBucketCorsInput)(nil), Members: []smithy.Member{
@@ -1499,7 +1497,7 @@ var shapes = []smithy.Shape{
 		{Ref: sInventoryId, Name: "Id", Location: smithy.InQuery, LocationName: "id", Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetBucketLifecycleConfigurationOutput", Kind: smithy.Structure, Zero: (*GetBucketLifecycleConfigurationOutput)(nil), Members: []smithy.Member{
+	{Name: "GetBucketLifecycleConfigurationOutput", Kind: smithy.Structure, Zero: (*GetBucketLifecycleConfigurationOutput)(nil), XMLName: "LifecycleConfiguration", Members: []smithy.Member{
 		{Ref: sLifecycleRules, Name: "Rules", LocationName: "Rule"},
 		{Ref: sTransitionDefaultMinimumObjectSize, Name: "TransitionDefaultMinimumObjectSize", Location: smithy.InHeader, LocationName: "x-amz-transition-default-minimum-object-size"},
 	}},
@@ -1510,7 +1508,7 @@ var shapes = []smithy.Shape{
 	{Name: "GetBucketLifecycleOutput", Kind: smithy.Structure, Zero: (*GetBucketLifecycleOutput)(nil), Members: []smithy.Member{
 		{Ref: sRules, Name: "Rules", LocationName: "Rule"},
 	}},
-	{Name: "GetBucketLifecycleRequest", Kind: smithy.Structure, Zero: (*GetBucketLifecycleInput)(nil), Members: []smithy.Member{
+	{Name: "GetBucketLifecycleRequest", Kind: smithy.Structure, Zero: (*GetBucketLifecycleRequest)(nil), Members: []smithy.Member{
 		{Ref: sBucketName, Name: "Bucket", Location: smithy.InURI, Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
@@ -1521,7 +1519,7 @@ var shapes = []smithy.Shape{
 		{Ref: sBucketName, Name: "Bucket", Location: smithy.InURI, Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetBucketLoggingOutput", Kind: smithy.Structure, Zero: (*GetBucketLoggingOutput)(nil), Members: []smithy.Member{
+	{Name: "GetBucketLoggingOutput", Kind: smithy.Structure, Zero: (*GetBucketLoggingOutput)(nil), XMLName: "BucketLoggingStatus", Members: []smithy.Member{
 		{Ref: sLoggingEnabled, Name: "LoggingEnabled"},
 	}},
 	{Name: "GetBucketLoggingRequest", Kind: smithy.Structure, Zero: (*GetBucketLoggingInput)(nil), Members: []smithy.Member{
@@ -1558,7 +1556,7 @@ var shapes = []smithy.Shape{
 		{Ref: sMetricsId, Name: "Id", Location: smithy.InQuery, LocationName: "id", Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetBucketNotificationConfigurationRequest", Kind: smithy.Structure, Zero: (*GetBucketNotificationConfigurationRequest)(nil), Members: []smithy.Member{
+	{Name: "GetBucketNotificationConfigurationRequest", Kind: smithy.Structure, Zero: (*GetBucketNotificationConfigurationInput)(nil), Members: []smithy.Member{
 		{Ref: sBucketName, Name: "Bucket", Location: smithy.InURI, Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
@@ -1597,14 +1595,14 @@ var shapes = []smithy.Shape{
 		{Ref: sBucketName, Name: "Bucket", Location: smithy.InURI, Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetBucketTaggingOutput", Kind: smithy.Structure, Zero: (*GetBucketTaggingOutput)(nil), Members: []smithy.Member{
+	{Name: "GetBucketTaggingOutput", Kind: smithy.Structure, Zero: (*GetBucketTaggingOutput)(nil), XMLName: "Tagging", Members: []smithy.Member{
 		{Ref: sTagSet, Name: "TagSet", Required: true},
 	}},
 	{Name: "GetBucketTaggingRequest", Kind: smithy.Structure, Zero: (*GetBucketTaggingInput)(nil), Members: []smithy.Member{
 		{Ref: sBucketName, Name: "Bucket", Location: smithy.InURI, Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetBucketVersioningOutput", Kind: smithy.Structure, Zero: (*GetBucketVersioningOutput)(nil), Members: []smithy.Member{
+	{Name: "GetBucketVersioningOutput", Kind: smithy.Structure, Zero: (*GetBucketVersioningOutput)(nil), XMLName: "VersioningConfiguration", Members: []smithy.Member{
 		{Ref: sBucketVersioningStatus, Name: "Status"},
 		{Ref: sMFADeleteStatus, Name: "MFADelete", LocationName: "MfaDelete"},
 	}},
@@ -1612,7 +1610,7 @@ var shapes = []smithy.Shape{
 		{Ref: sBucketName, Name: "Bucket", Location: smithy.InURI, Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetBucketWebsiteOutput", Kind: smithy.Structure, Zero: (*GetBucketWebsiteOutput)(nil), Members: []smithy.Member{
+	{Name: "GetBucketWebsiteOutput", Kind: smithy.Structure, Zero: (*GetBucketWebsiteOutput)(nil), XMLName: "WebsiteConfiguration", Members: []smithy.Member{
 		{Ref: sRedirectAllRequestsTo, Name: "RedirectAllRequestsTo"},
 		{Ref: sIndexDocument, Name: "IndexDocument"},
 		{Ref: sErrorDocument, Name: "ErrorDocument"},
@@ -1622,7 +1620,7 @@ var shapes = []smithy.Shape{
 		{Ref: sBucketName, Name: "Bucket", Location: smithy.InURI, Required: true},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetObjectAclOutput", Kind: smithy.Structure, Zero: (*GetObjectAclOutput)(nil), Members: []smithy.Member{
+	{Name: "GetObjectAclOutput", Kind: smithy.Structure, Zero: (*GetObjectAclOutput)(nil), XMLName: "AccessControlPolicy", Members: []smithy.Member{
 		{Ref: sOwner, Name: "Owner"},
 		{Ref: sGrants, Name: "Grants", LocationName: "AccessControlList"},
 		{Ref: sRequestCharged, Name: "RequestCharged", Location: smithy.InHeader, LocationName: "x-amz-request-charged"},
@@ -1634,7 +1632,7 @@ var shapes = []smithy.Shape{
 		{Ref: sRequestPayer, Name: "RequestPayer", Location: smithy.InHeader, LocationName: "x-amz-request-payer"},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetObjectAttributesOutput", Kind: smithy.Structure, Zero: (*GetObjectAttributesOutput)(nil), Members: []smithy.Member{
+	{Name: "GetObjectAttributesOutput", Kind: smithy.Structure, Zero: (*GetObjectAttributesOutput)(nil), XMLName: "GetObjectAttributesResponse", Members: []smithy.Member{
 		{Ref: sDeleteMarker, Name: "DeleteMarker", Location: smithy.InHeader, LocationName: "x-amz-delete-marker"},
 		{Ref: sLastModified, Name: "LastModified", Location: smithy.InHeader, LocationName: "Last-Modified"},
 		{Ref: sObjectVersionId, Name: "VersionId", Location: smithy.InHeader, LocationName: "x-amz-version-id"},
@@ -1762,7 +1760,7 @@ var shapes = []smithy.Shape{
 		{Ref: sRequestPayer, Name: "RequestPayer", Location: smithy.InHeader, LocationName: "x-amz-request-payer"},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "GetObjectTaggingOutput", Kind: smithy.Structure, Zero: (*GetObjectTaggingOutput)(nil), Members: []smithy.Member{
+	{Name: "GetObjectTaggingOutput", Kind: smithy.Structure, Zero: (*GetObjectTaggingOutput)(nil), XMLName: "Tagging", Members: []smithy.Member{
 		{Ref: sObjectVersionId, Name: "VersionId", Location: smithy.InHeader, LocationName: "x-amz-version-id"},
 		{Ref: sTagSet, Name: "TagSet", Required: true},
 	}},
@@ -2111,7 +2109,7 @@ var shapes = []smithy.Shape{
 		{Ref: sToken, Name: "ContinuationToken", Location: smithy.InQuery, LocationName: "continuation-token"},
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 	}},
-	{Name: "ListBucketsOutput", Kind: smithy.Structure, Zero: (*ListBucketsOutput)(nil), Members: []smithy.Member{
+	{Name: "ListBucketsOutput", Kind: smithy.Structure, Zero: (*ListBucketsOutput)(nil), XMLName: "ListAllMyBucketsResult", Members: []smithy.Member{
 		{Ref: sBuckets, Name: "Buckets"},
 		{Ref: sOwner, Name: "Owner"},
 		{Ref: sNextToken, Name: "ContinuationToken"},
@@ -2127,7 +2125,7 @@ var shapes = []smithy.Shape{
 		{Ref: sBuckets, Name: "Buckets"},
 		{Ref: sDirectoryBucketToken, Name: "ContinuationToken"},
 	}},
-	{Name: "ListDirectoryBucketsRequest", Kind: smithy.Structure, Zero: (*ListDirectoryBucketsInput)(nil), Members: []smithy.Member{
+	{Name: "ListDirectoryBucketsRequest", Kind: smithy.Structure, Zero: (*ListDirectoryBucketsRequest)(nil), Members: []smithy.Member{
 		{Ref: sDirectoryBucketToken, Name: "ContinuationToken", Location: smithy.InQuery, LocationName: "continuation-token"},
 		{Ref: sMaxDirectoryBuckets, Name: "MaxDirectoryBuckets", Location: smithy.InQuery, LocationName: "max-directory-buckets"},
 	}},
@@ -2157,7 +2155,7 @@ var shapes = []smithy.Shape{
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 		{Ref: sRequestPayer, Name: "RequestPayer", Location: smithy.InHeader, LocationName: "x-amz-request-payer"},
 	}},
-	{Name: "ListObjectVersionsOutput", Kind: smithy.Structure, Zero: (*ListObjectVersionsOutput)(nil), Members: []smithy.Member{
+	{Name: "ListObjectVersionsOutput", Kind: smithy.Structure, Zero: (*ListObjectVersionsOutput)(nil), XMLName: "ListVersionsResult", Members: []smithy.Member{
 		{Ref: sIsTruncated, Name: "IsTruncated"},
 		{Ref: sKeyMarker, Name: "KeyMarker"},
 		{Ref: sVersionIdMarker, Name: "VersionIdMarker"},
@@ -2185,7 +2183,7 @@ var shapes = []smithy.Shape{
 		{Ref: sRequestPayer, Name: "RequestPayer", Location: smithy.InHeader, LocationName: "x-amz-request-payer"},
 		{Ref: sOptionalObjectAttributesList, Name: "OptionalObjectAttributes", Location: smithy.InHeader, LocationName: "x-amz-optional-object-attributes"},
 	}},
-	{Name: "ListObjectsOutput", Kind: smithy.Structure, Zero: (*ListObjectsOutput)(nil), Members: []smithy.Member{
+	{Name: "ListObjectsOutput", Kind: smithy.Structure, Zero: (*ListObjectsOutput)(nil), XMLName: "ListBucketResult", Members: []smithy.Member{
 		{Ref: sIsTruncated, Name: "IsTruncated"},
 		{Ref: sMarker, Name: "Marker"},
 		{Ref: sNextMarker, Name: "NextMarker"},
@@ -2209,7 +2207,7 @@ var shapes = []smithy.Shape{
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 		{Ref: sOptionalObjectAttributesList, Name: "OptionalObjectAttributes", Location: smithy.InHeader, LocationName: "x-amz-optional-object-attributes"},
 	}},
-	{Name: "ListObjectsV2Output", Kind: smithy.Structure, Zero: (*ListObjectsV2Output)(nil), Members: []smithy.Member{
+	{Name: "ListObjectsV2Output", Kind: smithy.Structure, Zero: (*ListObjectsV2Output)(nil), XMLName: "ListBucketResult", Members: []smithy.Member{
 		{Ref: sIsTruncated, Name: "IsTruncated"},
 		{Ref: sObjectList, Name: "Contents"},
 		{Ref: sBucketName, Name: "Name"},
@@ -2237,7 +2235,7 @@ var shapes = []smithy.Shape{
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 		{Ref: sOptionalObjectAttributesList, Name: "OptionalObjectAttributes", Location: smithy.InHeader, LocationName: "x-amz-optional-object-attributes"},
 	}},
-	{Name: "ListPartsOutput", Kind: smithy.Structure, Zero: (*ListPartsOutput)(nil), Members: []smithy.Member{
+	{Name: "ListPartsOutput", Kind: smithy.Structure, Zero: (*ListPartsOutput)(nil), XMLName: "ListPartsResult", Members: []smithy.Member{
 		{Ref: sAbortDate, Name: "AbortDate", Location: smithy.InHeader, LocationName: "x-amz-abort-date"},
 		{Ref: sAbortRuleId, Name: "AbortRuleId", Location: smithy.InHeader, LocationName: "x-amz-abort-rule-id"},
 		{Ref: sBucketName, Name: "Bucket"},
@@ -2623,8 +2621,7 @@ var shapes = []smithy.Shape{
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 		{Ref: sTransitionDefaultMinimumObjectSize, Name: "TransitionDefaultMinimumObjectSize", Location: smithy.InHeader, LocationName: "x-amz-transition-default-minimum-object-size"},
 	}},
-	{Name: "PutBucketLifecycleOutput", Kind: smithy.Structure, Zero: (*PutBucketLifecycleOutput)(nil)},
-	{Name: "PutBucketLifecycleRequest", Kind: smithy.Structure, Zero: (*PutBucketLifecycleInput)(nil), Payload: 4, Members: []smithy.Member{
+	{Name: "PutBucketLifecycleRequest", Kind: smithy.Structure, Zero: (*PutBucketLifecycleRequest)(nil), Payload: 4, Members: []smithy.Member{
 		{Ref: sBucketName, Name: "Bucket", Location: smithy.InURI, Required: true},
 		{Ref: sContentMD5, Name: "ContentMD5", Location: smithy.InHeader, LocationName: "Content-MD5"},
 		{Ref: sChecksumAlgorithm, Name: "ChecksumAlgorithm", Location: smithy.InHeader, LocationName: "x-amz-sdk-checksum-algorithm"},
@@ -2653,8 +2650,7 @@ var shapes = []smithy.Shape{
 		{Ref: sAccountId, Name: "ExpectedBucketOwner", Location: smithy.InHeader, LocationName: "x-amz-expected-bucket-owner"},
 		{Ref: sSkipValidation, Name: "SkipDestinationValidation", Location: smithy.InHeader, LocationName: "x-amz-skip-destination-validation"},
 	}},
-	{Name: "PutBucketNotificationOutput", Kind: smithy.Structure, Zero: (*PutBucketNotificationOutput)(nil)},
-	{Name: "PutBucketNotificationRequest", Kind: smithy.Structure, Zero: (*PutBucketNotificationInput)(nil), Payload: 4, Members: []smithy.Member{
+	{Name: "PutBucketNotificationRequest", Kind: smithy.Structure, Zero: (*PutBucketNotificationRequest)(nil), Payload: 4, Members: []smithy.Member{
 		{Ref: sBucketName, Name: "Bucket", Location: smithy.InURI, Required: true},
 		{Ref: sContentMD5, Name: "ContentMD5", Location: smithy.InHeader, LocationName: "Content-MD5"},
 		{Ref: sChecksumAlgorithm, Name: "ChecksumAlgorithm", Location: smithy.InHeader, LocationName: "x-amz-sdk-checksum-algorithm"},

@@ -793,7 +793,7 @@ type GetBucketLifecycleOutput struct {
 	Rules []Rule
 }
 
-type GetBucketLifecycleInput struct {
+type GetBucketLifecycleRequest struct {
 	Bucket              *string // required
 	ExpectedBucketOwner *string
 }
@@ -854,7 +854,7 @@ type GetBucketMetricsConfigurationInput struct {
 	ExpectedBucketOwner *string
 }
 
-type GetBucketNotificationConfigurationRequest struct {
+type GetBucketNotificationConfigurationInput struct {
 	Bucket              *string // required
 	ExpectedBucketOwner *string
 }
@@ -1448,7 +1448,7 @@ type ListDirectoryBucketsOutput struct {
 	ContinuationToken *string
 }
 
-type ListDirectoryBucketsInput struct {
+type ListDirectoryBucketsRequest struct {
 	ContinuationToken   *string
 	MaxDirectoryBuckets *int32
 }
@@ -1943,10 +1943,7 @@ type PutBucketLifecycleConfigurationInput struct {
 	TransitionDefaultMinimumObjectSize *string
 }
 
-type PutBucketLifecycleOutput struct {
-}
-
-type PutBucketLifecycleInput struct {
+type PutBucketLifecycleRequest struct {
 	Bucket                 *string // required
 	ContentMD5             *string
 	ChecksumAlgorithm      *string
@@ -1985,10 +1982,7 @@ type PutBucketNotificationConfigurationInput struct {
 	SkipDestinationValidation *bool
 }
 
-type PutBucketNotificationOutput struct {
-}
-
-type PutBucketNotificationInput struct {
+type PutBucketNotificationRequest struct {
 	Bucket                    *string // required
 	ContentMD5                *string
 	ChecksumAlgorithm         *string
@@ -2749,8 +2743,5 @@ type WriteGetObjectResponseInput struct {
 
 // Inputs and outputs that share a shape.
 type (
-	GetBucketNotificationInput               = GetBucketNotificationConfigurationRequest
-	GetBucketNotificationOutput              = NotificationConfigurationDeprecated
-	GetBucketNotificationConfigurationInput  = GetBucketNotificationConfigurationRequest
 	GetBucketNotificationConfigurationOutput = NotificationConfiguration
 )

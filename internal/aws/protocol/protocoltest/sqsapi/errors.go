@@ -4,22 +4,22 @@ package sqsapi
 
 import "github.com/mayflyhq/mayfly/internal/aws/apierr"
 
-// ErrBatchEntryIdsNotDistinct is BatchEntryIdsNotDistinct, HTTP 400.
+// ErrBatchEntryIdsNotDistinct is BatchEntryIdsNotDistinct (AWS.SimpleQueueService.BatchEntryIdsNotDistinct), HTTP 400.
 func ErrBatchEntryIdsNotDistinct(format string, args ...any) *apierr.Error {
 	return Service.Err("BatchEntryIdsNotDistinct", format, args...)
 }
 
-// ErrBatchRequestTooLong is BatchRequestTooLong, HTTP 400.
+// ErrBatchRequestTooLong is BatchRequestTooLong (AWS.SimpleQueueService.BatchRequestTooLong), HTTP 400.
 func ErrBatchRequestTooLong(format string, args ...any) *apierr.Error {
 	return Service.Err("BatchRequestTooLong", format, args...)
 }
 
-// ErrEmptyBatchRequest is EmptyBatchRequest, HTTP 400.
+// ErrEmptyBatchRequest is EmptyBatchRequest (AWS.SimpleQueueService.EmptyBatchRequest), HTTP 400.
 func ErrEmptyBatchRequest(format string, args ...any) *apierr.Error {
 	return Service.Err("EmptyBatchRequest", format, args...)
 }
 
-// ErrInvalidAddress is InvalidAddress, HTTP 400.
+// ErrInvalidAddress is InvalidAddress, HTTP 404.
 func ErrInvalidAddress(format string, args ...any) *apierr.Error {
 	return Service.Err("InvalidAddress", format, args...)
 }
@@ -34,7 +34,7 @@ func ErrInvalidAttributeValue(format string, args ...any) *apierr.Error {
 	return Service.Err("InvalidAttributeValue", format, args...)
 }
 
-// ErrInvalidBatchEntryId is InvalidBatchEntryId, HTTP 400.
+// ErrInvalidBatchEntryId is InvalidBatchEntryId (AWS.SimpleQueueService.InvalidBatchEntryId), HTTP 400.
 func ErrInvalidBatchEntryId(format string, args ...any) *apierr.Error {
 	return Service.Err("InvalidBatchEntryId", format, args...)
 }
@@ -49,97 +49,97 @@ func ErrInvalidMessageContents(format string, args ...any) *apierr.Error {
 	return Service.Err("InvalidMessageContents", format, args...)
 }
 
-// ErrInvalidSecurity is InvalidSecurity, HTTP 400.
+// ErrInvalidSecurity is InvalidSecurity, HTTP 403.
 func ErrInvalidSecurity(format string, args ...any) *apierr.Error {
 	return Service.Err("InvalidSecurity", format, args...)
 }
 
-// ErrKmsAccessDenied is KmsAccessDenied, HTTP 400.
+// ErrKmsAccessDenied is KmsAccessDenied (KMS.AccessDeniedException), HTTP 400.
 func ErrKmsAccessDenied(format string, args ...any) *apierr.Error {
 	return Service.Err("KmsAccessDenied", format, args...)
 }
 
-// ErrKmsDisabled is KmsDisabled, HTTP 400.
+// ErrKmsDisabled is KmsDisabled (KMS.DisabledException), HTTP 400.
 func ErrKmsDisabled(format string, args ...any) *apierr.Error {
 	return Service.Err("KmsDisabled", format, args...)
 }
 
-// ErrKmsInvalidKeyUsage is KmsInvalidKeyUsage, HTTP 400.
+// ErrKmsInvalidKeyUsage is KmsInvalidKeyUsage (KMS.InvalidKeyUsageException), HTTP 400.
 func ErrKmsInvalidKeyUsage(format string, args ...any) *apierr.Error {
 	return Service.Err("KmsInvalidKeyUsage", format, args...)
 }
 
-// ErrKmsInvalidState is KmsInvalidState, HTTP 400.
+// ErrKmsInvalidState is KmsInvalidState (KMS.InvalidStateException), HTTP 400.
 func ErrKmsInvalidState(format string, args ...any) *apierr.Error {
 	return Service.Err("KmsInvalidState", format, args...)
 }
 
-// ErrKmsNotFound is KmsNotFound, HTTP 400.
+// ErrKmsNotFound is KmsNotFound (KMS.NotFoundException), HTTP 400.
 func ErrKmsNotFound(format string, args ...any) *apierr.Error {
 	return Service.Err("KmsNotFound", format, args...)
 }
 
-// ErrKmsOptInRequired is KmsOptInRequired, HTTP 400.
+// ErrKmsOptInRequired is KmsOptInRequired (KMS.OptInRequired), HTTP 403.
 func ErrKmsOptInRequired(format string, args ...any) *apierr.Error {
 	return Service.Err("KmsOptInRequired", format, args...)
 }
 
-// ErrKmsThrottled is KmsThrottled, HTTP 400.
+// ErrKmsThrottled is KmsThrottled (KMS.ThrottlingException), HTTP 400.
 func ErrKmsThrottled(format string, args ...any) *apierr.Error {
 	return Service.Err("KmsThrottled", format, args...)
 }
 
-// ErrMessageNotInflight is MessageNotInflight, HTTP 400.
+// ErrMessageNotInflight is MessageNotInflight (AWS.SimpleQueueService.MessageNotInflight), HTTP 400.
 func ErrMessageNotInflight(format string, args ...any) *apierr.Error {
 	return Service.Err("MessageNotInflight", format, args...)
 }
 
-// ErrOverLimit is OverLimit, HTTP 400.
+// ErrOverLimit is OverLimit, HTTP 403.
 func ErrOverLimit(format string, args ...any) *apierr.Error {
 	return Service.Err("OverLimit", format, args...)
 }
 
-// ErrPurgeQueueInProgress is PurgeQueueInProgress, HTTP 400.
+// ErrPurgeQueueInProgress is PurgeQueueInProgress (AWS.SimpleQueueService.PurgeQueueInProgress), HTTP 403.
 func ErrPurgeQueueInProgress(format string, args ...any) *apierr.Error {
 	return Service.Err("PurgeQueueInProgress", format, args...)
 }
 
-// ErrQueueDeletedRecently is QueueDeletedRecently, HTTP 400.
+// ErrQueueDeletedRecently is QueueDeletedRecently (AWS.SimpleQueueService.QueueDeletedRecently), HTTP 400.
 func ErrQueueDeletedRecently(format string, args ...any) *apierr.Error {
 	return Service.Err("QueueDeletedRecently", format, args...)
 }
 
-// ErrQueueDoesNotExist is QueueDoesNotExist, HTTP 400.
+// ErrQueueDoesNotExist is QueueDoesNotExist (AWS.SimpleQueueService.NonExistentQueue), HTTP 400.
 func ErrQueueDoesNotExist(format string, args ...any) *apierr.Error {
 	return Service.Err("QueueDoesNotExist", format, args...)
 }
 
-// ErrQueueNameExists is QueueNameExists, HTTP 400.
+// ErrQueueNameExists is QueueNameExists (QueueAlreadyExists), HTTP 400.
 func ErrQueueNameExists(format string, args ...any) *apierr.Error {
 	return Service.Err("QueueNameExists", format, args...)
 }
 
-// ErrReceiptHandleIsInvalid is ReceiptHandleIsInvalid, HTTP 400.
+// ErrReceiptHandleIsInvalid is ReceiptHandleIsInvalid, HTTP 404.
 func ErrReceiptHandleIsInvalid(format string, args ...any) *apierr.Error {
 	return Service.Err("ReceiptHandleIsInvalid", format, args...)
 }
 
-// ErrRequestThrottled is RequestThrottled, HTTP 400.
+// ErrRequestThrottled is RequestThrottled, HTTP 403.
 func ErrRequestThrottled(format string, args ...any) *apierr.Error {
 	return Service.Err("RequestThrottled", format, args...)
 }
 
-// ErrResourceNotFoundException is ResourceNotFoundException, HTTP 400.
+// ErrResourceNotFoundException is ResourceNotFoundException, HTTP 404.
 func ErrResourceNotFoundException(format string, args ...any) *apierr.Error {
 	return Service.Err("ResourceNotFoundException", format, args...)
 }
 
-// ErrTooManyEntriesInBatchRequest is TooManyEntriesInBatchRequest, HTTP 400.
+// ErrTooManyEntriesInBatchRequest is TooManyEntriesInBatchRequest (AWS.SimpleQueueService.TooManyEntriesInBatchRequest), HTTP 400.
 func ErrTooManyEntriesInBatchRequest(format string, args ...any) *apierr.Error {
 	return Service.Err("TooManyEntriesInBatchRequest", format, args...)
 }
 
-// ErrUnsupportedOperation is UnsupportedOperation, HTTP 400.
+// ErrUnsupportedOperation is UnsupportedOperation (AWS.SimpleQueueService.UnsupportedOperation), HTTP 400.
 func ErrUnsupportedOperation(format string, args ...any) *apierr.Error {
 	return Service.Err("UnsupportedOperation", format, args...)
 }

@@ -138,14 +138,14 @@ var shapes = []smithy.Shape{
 	{Name: "AddPermissionRequest", Kind: smithy.Structure, Zero: (*AddPermissionInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
 		{Ref: sString, Name: "Label", Required: true},
-		{Ref: sAWSAccountIdList, Name: "AWSAccountIds", Required: true},
-		{Ref: sActionNameList, Name: "Actions", Required: true},
+		{Ref: sAWSAccountIdList, Name: "AWSAccountIds", QueryName: "AWSAccountId", Required: true},
+		{Ref: sActionNameList, Name: "Actions", QueryName: "ActionName", Required: true},
 	}},
 	{Name: "AttributeNameList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sQueueAttributeName}},
-	{Name: "BatchEntryIdsNotDistinct", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "BatchEntryIdsNotDistinct", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "AWS.SimpleQueueService.BatchEntryIdsNotDistinct"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "BatchRequestTooLong", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "BatchRequestTooLong", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "AWS.SimpleQueueService.BatchRequestTooLong"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "BatchResultErrorEntry", Kind: smithy.Structure, Zero: (*BatchResultErrorEntry)(nil), Members: []smithy.Member{
@@ -167,7 +167,7 @@ var shapes = []smithy.Shape{
 	}},
 	{Name: "ChangeMessageVisibilityBatchRequest", Kind: smithy.Structure, Zero: (*ChangeMessageVisibilityBatchInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
-		{Ref: sChangeMessageVisibilityBatchRequestEntryList, Name: "Entries", Required: true},
+		{Ref: sChangeMessageVisibilityBatchRequestEntryList, Name: "Entries", QueryName: "ChangeMessageVisibilityBatchRequestEntry", Required: true},
 	}},
 	{Name: "ChangeMessageVisibilityBatchRequestEntry", Kind: smithy.Structure, Zero: (*ChangeMessageVisibilityBatchRequestEntry)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "Id", Required: true},
@@ -176,8 +176,8 @@ var shapes = []smithy.Shape{
 	}},
 	{Name: "ChangeMessageVisibilityBatchRequestEntryList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sChangeMessageVisibilityBatchRequestEntry}},
 	{Name: "ChangeMessageVisibilityBatchResult", Kind: smithy.Structure, Zero: (*ChangeMessageVisibilityBatchOutput)(nil), Members: []smithy.Member{
-		{Ref: sChangeMessageVisibilityBatchResultEntryList, Name: "Successful", Required: true},
-		{Ref: sBatchResultErrorEntryList, Name: "Failed", Required: true},
+		{Ref: sChangeMessageVisibilityBatchResultEntryList, Name: "Successful", QueryName: "ChangeMessageVisibilityBatchResultEntry", Required: true},
+		{Ref: sBatchResultErrorEntryList, Name: "Failed", QueryName: "BatchResultErrorEntry", Required: true},
 	}},
 	{Name: "ChangeMessageVisibilityBatchResultEntry", Kind: smithy.Structure, Zero: (*ChangeMessageVisibilityBatchResultEntry)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "Id", Required: true},
@@ -191,15 +191,15 @@ var shapes = []smithy.Shape{
 	}},
 	{Name: "CreateQueueRequest", Kind: smithy.Structure, Zero: (*CreateQueueInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueName", Required: true},
-		{Ref: sQueueAttributeMap, Name: "Attributes"},
-		{Ref: sTagMap, Name: "tags"},
+		{Ref: sQueueAttributeMap, Name: "Attributes", QueryName: "Attribute"},
+		{Ref: sTagMap, Name: "tags", QueryName: "Tag"},
 	}},
 	{Name: "CreateQueueResult", Kind: smithy.Structure, Zero: (*CreateQueueOutput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl"},
 	}},
 	{Name: "DeleteMessageBatchRequest", Kind: smithy.Structure, Zero: (*DeleteMessageBatchInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
-		{Ref: sDeleteMessageBatchRequestEntryList, Name: "Entries", Required: true},
+		{Ref: sDeleteMessageBatchRequestEntryList, Name: "Entries", QueryName: "DeleteMessageBatchRequestEntry", Required: true},
 	}},
 	{Name: "DeleteMessageBatchRequestEntry", Kind: smithy.Structure, Zero: (*DeleteMessageBatchRequestEntry)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "Id", Required: true},
@@ -207,8 +207,8 @@ var shapes = []smithy.Shape{
 	}},
 	{Name: "DeleteMessageBatchRequestEntryList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sDeleteMessageBatchRequestEntry}},
 	{Name: "DeleteMessageBatchResult", Kind: smithy.Structure, Zero: (*DeleteMessageBatchOutput)(nil), Members: []smithy.Member{
-		{Ref: sDeleteMessageBatchResultEntryList, Name: "Successful", Required: true},
-		{Ref: sBatchResultErrorEntryList, Name: "Failed", Required: true},
+		{Ref: sDeleteMessageBatchResultEntryList, Name: "Successful", QueryName: "DeleteMessageBatchResultEntry", Required: true},
+		{Ref: sBatchResultErrorEntryList, Name: "Failed", QueryName: "BatchResultErrorEntry", Required: true},
 	}},
 	{Name: "DeleteMessageBatchResultEntry", Kind: smithy.Structure, Zero: (*DeleteMessageBatchResultEntry)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "Id", Required: true},
@@ -223,16 +223,16 @@ var shapes = []smithy.Shape{
 	{Name: "DeleteQueueRequest", Kind: smithy.Structure, Zero: (*DeleteQueueInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
 	}},
-	{Name: "EmptyBatchRequest", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "EmptyBatchRequest", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "AWS.SimpleQueueService.EmptyBatchRequest"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "ExceptionMessage", Kind: smithy.String},
 	{Name: "GetQueueAttributesRequest", Kind: smithy.Structure, Zero: (*GetQueueAttributesInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
-		{Ref: sAttributeNameList, Name: "AttributeNames"},
+		{Ref: sAttributeNameList, Name: "AttributeNames", QueryName: "AttributeName"},
 	}},
 	{Name: "GetQueueAttributesResult", Kind: smithy.Structure, Zero: (*GetQueueAttributesOutput)(nil), Members: []smithy.Member{
-		{Ref: sQueueAttributeMap, Name: "Attributes"},
+		{Ref: sQueueAttributeMap, Name: "Attributes", QueryName: "Attribute"},
 	}},
 	{Name: "GetQueueUrlRequest", Kind: smithy.Structure, Zero: (*GetQueueUrlInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueName", Required: true},
@@ -241,7 +241,7 @@ var shapes = []smithy.Shape{
 	{Name: "GetQueueUrlResult", Kind: smithy.Structure, Zero: (*GetQueueUrlOutput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl"},
 	}},
-	{Name: "InvalidAddress", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "InvalidAddress", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 404, Code: "InvalidAddress"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "InvalidAttributeName", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
@@ -250,35 +250,35 @@ var shapes = []smithy.Shape{
 	{Name: "InvalidAttributeValue", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "InvalidBatchEntryId", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "InvalidBatchEntryId", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "AWS.SimpleQueueService.InvalidBatchEntryId"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "InvalidIdFormat", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}},
 	{Name: "InvalidMessageContents", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "InvalidSecurity", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "InvalidSecurity", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 403, Code: "InvalidSecurity"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "KmsAccessDenied", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "KmsAccessDenied", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "KMS.AccessDeniedException"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "KmsDisabled", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "KmsDisabled", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "KMS.DisabledException"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "KmsInvalidKeyUsage", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "KmsInvalidKeyUsage", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "KMS.InvalidKeyUsageException"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "KmsInvalidState", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "KmsInvalidState", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "KMS.InvalidStateException"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "KmsNotFound", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "KmsNotFound", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "KMS.NotFoundException"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "KmsOptInRequired", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "KmsOptInRequired", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 403, Code: "KMS.OptInRequired"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "KmsThrottled", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "KmsThrottled", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "KMS.ThrottlingException"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "ListDeadLetterSourceQueuesRequest", Kind: smithy.Structure, Zero: (*ListDeadLetterSourceQueuesInput)(nil), Members: []smithy.Member{
@@ -287,7 +287,7 @@ var shapes = []smithy.Shape{
 		{Ref: sBoxedInteger, Name: "MaxResults"},
 	}},
 	{Name: "ListDeadLetterSourceQueuesResult", Kind: smithy.Structure, Zero: (*ListDeadLetterSourceQueuesOutput)(nil), Members: []smithy.Member{
-		{Ref: sQueueUrlList, Name: "queueUrls", Required: true},
+		{Ref: sQueueUrlList, Name: "queueUrls", QueryName: "QueueUrl", Required: true},
 		{Ref: sToken, Name: "NextToken"},
 	}},
 	{Name: "ListMessageMoveTasksRequest", Kind: smithy.Structure, Zero: (*ListMessageMoveTasksInput)(nil), Members: []smithy.Member{
@@ -295,7 +295,7 @@ var shapes = []smithy.Shape{
 		{Ref: sNullableInteger, Name: "MaxResults"},
 	}},
 	{Name: "ListMessageMoveTasksResult", Kind: smithy.Structure, Zero: (*ListMessageMoveTasksOutput)(nil), Members: []smithy.Member{
-		{Ref: sListMessageMoveTasksResultEntryList, Name: "Results", Flattened: true},
+		{Ref: sListMessageMoveTasksResultEntryList, Name: "Results", QueryName: "ListMessageMoveTasksResultEntry", Flattened: true},
 	}},
 	{Name: "ListMessageMoveTasksResultEntry", Kind: smithy.Structure, Zero: (*ListMessageMoveTasksResultEntry)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "TaskHandle"},
@@ -313,7 +313,7 @@ var shapes = []smithy.Shape{
 		{Ref: sString, Name: "QueueUrl", Required: true},
 	}},
 	{Name: "ListQueueTagsResult", Kind: smithy.Structure, Zero: (*ListQueueTagsOutput)(nil), Members: []smithy.Member{
-		{Ref: sTagMap, Name: "Tags"},
+		{Ref: sTagMap, Name: "Tags", QueryName: "Tag"},
 	}},
 	{Name: "ListQueuesRequest", Kind: smithy.Structure, Zero: (*ListQueuesInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueNamePrefix"},
@@ -321,7 +321,7 @@ var shapes = []smithy.Shape{
 		{Ref: sBoxedInteger, Name: "MaxResults"},
 	}},
 	{Name: "ListQueuesResult", Kind: smithy.Structure, Zero: (*ListQueuesOutput)(nil), Members: []smithy.Member{
-		{Ref: sQueueUrlList, Name: "QueueUrls"},
+		{Ref: sQueueUrlList, Name: "QueueUrls", QueryName: "QueueUrl"},
 		{Ref: sToken, Name: "NextToken"},
 	}},
 	{Name: "Long", Kind: smithy.Long},
@@ -330,102 +330,102 @@ var shapes = []smithy.Shape{
 		{Ref: sString, Name: "ReceiptHandle"},
 		{Ref: sString, Name: "MD5OfBody"},
 		{Ref: sString, Name: "Body"},
-		{Ref: sMessageSystemAttributeMap, Name: "Attributes"},
+		{Ref: sMessageSystemAttributeMap, Name: "Attributes", QueryName: "Attribute"},
 		{Ref: sString, Name: "MD5OfMessageAttributes"},
-		{Ref: sMessageBodyAttributeMap, Name: "MessageAttributes"},
+		{Ref: sMessageBodyAttributeMap, Name: "MessageAttributes", QueryName: "MessageAttribute"},
 	}},
 	{Name: "MessageAttributeName", Kind: smithy.String},
 	{Name: "MessageAttributeNameList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sMessageAttributeName}},
 	{Name: "MessageAttributeValue", Kind: smithy.Structure, Zero: (*MessageAttributeValue)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "StringValue"},
 		{Ref: sBinary, Name: "BinaryValue"},
-		{Ref: sStringList, Name: "StringListValues", Flattened: true},
-		{Ref: sBinaryList, Name: "BinaryListValues", Flattened: true},
+		{Ref: sStringList, Name: "StringListValues", QueryName: "StringListValue", Flattened: true},
+		{Ref: sBinaryList, Name: "BinaryListValues", QueryName: "BinaryListValue", Flattened: true},
 		{Ref: sString, Name: "DataType", Required: true},
 	}},
-	{Name: "MessageBodyAttributeMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sString}, Elem: smithy.Member{Ref: sMessageAttributeValue}},
-	{Name: "MessageBodySystemAttributeMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sMessageSystemAttributeNameForSends}, Elem: smithy.Member{Ref: sMessageSystemAttributeValue}},
+	{Name: "MessageBodyAttributeMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sString, LocationName: "Name"}, Elem: smithy.Member{Ref: sMessageAttributeValue, LocationName: "Value"}},
+	{Name: "MessageBodySystemAttributeMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sMessageSystemAttributeNameForSends, LocationName: "Name"}, Elem: smithy.Member{Ref: sMessageSystemAttributeValue, LocationName: "Value"}},
 	{Name: "MessageList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sMessage}},
-	{Name: "MessageNotInflight", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}},
+	{Name: "MessageNotInflight", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "AWS.SimpleQueueService.MessageNotInflight"}},
 	{Name: "MessageSystemAttributeList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sMessageSystemAttributeName}},
-	{Name: "MessageSystemAttributeMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sMessageSystemAttributeName}, Elem: smithy.Member{Ref: sString}},
+	{Name: "MessageSystemAttributeMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sMessageSystemAttributeName, LocationName: "Name"}, Elem: smithy.Member{Ref: sString, LocationName: "Value"}},
 	{Name: "MessageSystemAttributeName", Kind: smithy.String, Enum: []string{"All", "SenderId", "SentTimestamp", "ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp", "SequenceNumber", "MessageDeduplicationId", "MessageGroupId", "AWSTraceHeader", "DeadLetterQueueSourceArn"}},
 	{Name: "MessageSystemAttributeNameForSends", Kind: smithy.String, Enum: []string{"AWSTraceHeader"}},
 	{Name: "MessageSystemAttributeValue", Kind: smithy.Structure, Zero: (*MessageSystemAttributeValue)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "StringValue"},
 		{Ref: sBinary, Name: "BinaryValue"},
-		{Ref: sStringList, Name: "StringListValues", Flattened: true},
-		{Ref: sBinaryList, Name: "BinaryListValues", Flattened: true},
+		{Ref: sStringList, Name: "StringListValues", QueryName: "StringListValue", Flattened: true},
+		{Ref: sBinaryList, Name: "BinaryListValues", QueryName: "BinaryListValue", Flattened: true},
 		{Ref: sString, Name: "DataType", Required: true},
 	}},
 	{Name: "NullableInteger", Kind: smithy.Integer},
 	{Name: "NullableLong", Kind: smithy.Long},
-	{Name: "OverLimit", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "OverLimit", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 403, Code: "OverLimit"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "PurgeQueueInProgress", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "PurgeQueueInProgress", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 403, Code: "AWS.SimpleQueueService.PurgeQueueInProgress"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "PurgeQueueOutput", Kind: smithy.Structure, Zero: (*PurgeQueueOutput)(nil)},
 	{Name: "PurgeQueueRequest", Kind: smithy.Structure, Zero: (*PurgeQueueInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
 	}},
-	{Name: "QueueAttributeMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sQueueAttributeName}, Elem: smithy.Member{Ref: sString}},
+	{Name: "QueueAttributeMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sQueueAttributeName, LocationName: "Name"}, Elem: smithy.Member{Ref: sString, LocationName: "Value"}},
 	{Name: "QueueAttributeName", Kind: smithy.String, Enum: []string{"All", "Policy", "VisibilityTimeout", "MaximumMessageSize", "MessageRetentionPeriod", "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible", "CreatedTimestamp", "LastModifiedTimestamp", "QueueArn", "ApproximateNumberOfMessagesDelayed", "DelaySeconds", "ReceiveMessageWaitTimeSeconds", "RedrivePolicy", "FifoQueue", "ContentBasedDeduplication", "KmsMasterKeyId", "KmsDataKeyReusePeriodSeconds", "DeduplicationScope", "FifoThroughputLimit", "RedriveAllowPolicy", "SqsManagedSseEnabled"}},
-	{Name: "QueueDeletedRecently", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "QueueDeletedRecently", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "AWS.SimpleQueueService.QueueDeletedRecently"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "QueueDoesNotExist", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "QueueDoesNotExist", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "AWS.SimpleQueueService.NonExistentQueue"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "QueueNameExists", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "QueueNameExists", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "QueueAlreadyExists"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "QueueUrlList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sString}},
-	{Name: "ReceiptHandleIsInvalid", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "ReceiptHandleIsInvalid", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 404, Code: "ReceiptHandleIsInvalid"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "ReceiveMessageRequest", Kind: smithy.Structure, Zero: (*ReceiveMessageInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
-		{Ref: sAttributeNameList, Name: "AttributeNames"},
-		{Ref: sMessageSystemAttributeList, Name: "MessageSystemAttributeNames"},
-		{Ref: sMessageAttributeNameList, Name: "MessageAttributeNames"},
+		{Ref: sAttributeNameList, Name: "AttributeNames", QueryName: "AttributeName"},
+		{Ref: sMessageSystemAttributeList, Name: "MessageSystemAttributeNames", QueryName: "MessageSystemAttributeName"},
+		{Ref: sMessageAttributeNameList, Name: "MessageAttributeNames", QueryName: "MessageAttributeName"},
 		{Ref: sNullableInteger, Name: "MaxNumberOfMessages"},
 		{Ref: sNullableInteger, Name: "VisibilityTimeout"},
 		{Ref: sNullableInteger, Name: "WaitTimeSeconds"},
 		{Ref: sString, Name: "ReceiveRequestAttemptId"},
 	}},
 	{Name: "ReceiveMessageResult", Kind: smithy.Structure, Zero: (*ReceiveMessageOutput)(nil), Members: []smithy.Member{
-		{Ref: sMessageList, Name: "Messages"},
+		{Ref: sMessageList, Name: "Messages", QueryName: "Message"},
 	}},
 	{Name: "RemovePermissionOutput", Kind: smithy.Structure, Zero: (*RemovePermissionOutput)(nil)},
 	{Name: "RemovePermissionRequest", Kind: smithy.Structure, Zero: (*RemovePermissionInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
 		{Ref: sString, Name: "Label", Required: true},
 	}},
-	{Name: "RequestThrottled", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "RequestThrottled", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 403, Code: "RequestThrottled"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "ResourceNotFoundException", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "ResourceNotFoundException", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 404, Code: "ResourceNotFoundException"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "SendMessageBatchRequest", Kind: smithy.Structure, Zero: (*SendMessageBatchInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
-		{Ref: sSendMessageBatchRequestEntryList, Name: "Entries", Required: true},
+		{Ref: sSendMessageBatchRequestEntryList, Name: "Entries", QueryName: "SendMessageBatchRequestEntry", Required: true},
 	}},
 	{Name: "SendMessageBatchRequestEntry", Kind: smithy.Structure, Zero: (*SendMessageBatchRequestEntry)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "Id", Required: true},
 		{Ref: sString, Name: "MessageBody", Required: true},
 		{Ref: sNullableInteger, Name: "DelaySeconds"},
-		{Ref: sMessageBodyAttributeMap, Name: "MessageAttributes"},
-		{Ref: sMessageBodySystemAttributeMap, Name: "MessageSystemAttributes"},
+		{Ref: sMessageBodyAttributeMap, Name: "MessageAttributes", QueryName: "MessageAttribute"},
+		{Ref: sMessageBodySystemAttributeMap, Name: "MessageSystemAttributes", QueryName: "MessageSystemAttribute"},
 		{Ref: sString, Name: "MessageDeduplicationId"},
 		{Ref: sString, Name: "MessageGroupId"},
 	}},
 	{Name: "SendMessageBatchRequestEntryList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sSendMessageBatchRequestEntry}},
 	{Name: "SendMessageBatchResult", Kind: smithy.Structure, Zero: (*SendMessageBatchOutput)(nil), Members: []smithy.Member{
-		{Ref: sSendMessageBatchResultEntryList, Name: "Successful", Required: true},
-		{Ref: sBatchResultErrorEntryList, Name: "Failed", Required: true},
+		{Ref: sSendMessageBatchResultEntryList, Name: "Successful", QueryName: "SendMessageBatchResultEntry", Required: true},
+		{Ref: sBatchResultErrorEntryList, Name: "Failed", QueryName: "BatchResultErrorEntry", Required: true},
 	}},
 	{Name: "SendMessageBatchResultEntry", Kind: smithy.Structure, Zero: (*SendMessageBatchResultEntry)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "Id", Required: true},
@@ -440,8 +440,8 @@ var shapes = []smithy.Shape{
 		{Ref: sString, Name: "QueueUrl", Required: true},
 		{Ref: sString, Name: "MessageBody", Required: true},
 		{Ref: sNullableInteger, Name: "DelaySeconds"},
-		{Ref: sMessageBodyAttributeMap, Name: "MessageAttributes"},
-		{Ref: sMessageBodySystemAttributeMap, Name: "MessageSystemAttributes"},
+		{Ref: sMessageBodyAttributeMap, Name: "MessageAttributes", QueryName: "MessageAttribute"},
+		{Ref: sMessageBodySystemAttributeMap, Name: "MessageSystemAttributes", QueryName: "MessageSystemAttribute"},
 		{Ref: sString, Name: "MessageDeduplicationId"},
 		{Ref: sString, Name: "MessageGroupId"},
 	}},
@@ -455,7 +455,7 @@ var shapes = []smithy.Shape{
 	{Name: "SetQueueAttributesOutput", Kind: smithy.Structure, Zero: (*SetQueueAttributesOutput)(nil)},
 	{Name: "SetQueueAttributesRequest", Kind: smithy.Structure, Zero: (*SetQueueAttributesInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
-		{Ref: sQueueAttributeMap, Name: "Attributes", Required: true},
+		{Ref: sQueueAttributeMap, Name: "Attributes", QueryName: "Attribute", Required: true},
 	}},
 	{Name: "StartMessageMoveTaskRequest", Kind: smithy.Structure, Zero: (*StartMessageMoveTaskInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "SourceArn", Required: true},
@@ -469,23 +469,23 @@ var shapes = []smithy.Shape{
 	{Name: "StringList", Kind: smithy.List, Elem: smithy.Member{Ref: sString}},
 	{Name: "TagKey", Kind: smithy.String},
 	{Name: "TagKeyList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sTagKey}},
-	{Name: "TagMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sTagKey}, Elem: smithy.Member{Ref: sTagValue}},
+	{Name: "TagMap", Kind: smithy.Map, Flattened: true, Key: smithy.Member{Ref: sTagKey, LocationName: "Key"}, Elem: smithy.Member{Ref: sTagValue, LocationName: "Value"}},
 	{Name: "TagQueueOutput", Kind: smithy.Structure, Zero: (*TagQueueOutput)(nil)},
 	{Name: "TagQueueRequest", Kind: smithy.Structure, Zero: (*TagQueueInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
-		{Ref: sTagMap, Name: "Tags", Required: true},
+		{Ref: sTagMap, Name: "Tags", QueryName: "Tag", Required: true},
 	}},
 	{Name: "TagValue", Kind: smithy.String},
 	{Name: "Token", Kind: smithy.String},
-	{Name: "TooManyEntriesInBatchRequest", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "TooManyEntriesInBatchRequest", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "AWS.SimpleQueueService.TooManyEntriesInBatchRequest"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
-	{Name: "UnsupportedOperation", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
+	{Name: "UnsupportedOperation", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "AWS.SimpleQueueService.UnsupportedOperation"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "UntagQueueOutput", Kind: smithy.Structure, Zero: (*UntagQueueOutput)(nil)},
 	{Name: "UntagQueueRequest", Kind: smithy.Structure, Zero: (*UntagQueueInput)(nil), Members: []smithy.Member{
 		{Ref: sString, Name: "QueueUrl", Required: true},
-		{Ref: sTagKeyList, Name: "TagKeys", Required: true},
+		{Ref: sTagKeyList, Name: "TagKeys", QueryName: "TagKey", Required: true},
 	}},
 }
