@@ -3,7 +3,6 @@ package runtimeapi
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"strconv"
@@ -79,10 +78,19 @@ func (c *conn) serve() {
 		}
 		err := c.in.head(&c.req)
 		c.idle.Store(false)
+		var last string
+		switch err {
+		case nil:
+		case errMalformed:
+			last = "400 Bad Request"
+		case errHeadTooLong:
+			last = "431 Request Header Fields Too Large"
+		case errVersion:
+			last = "505 HTTP Version Not Supported"
+		default: // the client is gone, and its poll with it
+			return
+		}
 		if c.polling {
-			if err == io.EOF {
-				return
-			}
 			select {
 			case <-c.answered:
 				c.polling = false
@@ -90,18 +98,8 @@ func (c *conn) serve() {
 				return
 			}
 		}
-		switch {
-		case err == nil:
-		case errors.Is(err, errMalformed):
-			c.lastWords("400 Bad Request")
-			return
-		case errors.Is(err, errHeadTooLong):
-			c.lastWords("431 Request Header Fields Too Large")
-			return
-		case errors.Is(err, errVersion):
-			c.lastWords("505 HTTP Version Not Supported")
-			return
-		default:
+		if last != "" {
+			c.lastWords(last)
 			return
 		}
 		c.body.begin(&c.in, &c.req)

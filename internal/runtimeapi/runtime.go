@@ -67,7 +67,7 @@ func (s *Server) runtimeNext(c *conn) {
 		s.state = ready
 	case responseSent:
 		s.state = ready
-		if r := s.running; r != nil {
+		if r := s.running; r != nil && !r.times.ResponseEnd.IsZero() {
 			r.times.RuntimeNext = now
 			r.checkDone()
 		}

@@ -11,8 +11,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -69,8 +71,9 @@ type Server struct {
 
 	mu         sync.Mutex
 	closed     bool
-	generation int // number of Resets; a connection of an older generation is dead
-	listeners  map[net.Listener]struct{}
+	generation int                            // number of Resets; a connection of an older generation is dead
+	draining   bool                           // Reset is under way: a new connection is a dead process's
+	listeners  map[net.Listener]chan struct{} // receives when the listener's queue is empty
 	conns      map[*conn]struct{}
 
 	registered chan struct{} // closed when every external extension has registered
@@ -99,7 +102,7 @@ func New(opt Options) *Server {
 		opt.StreamBurst = StreamBurst
 	}
 	opt.Extensions = slices.Clone(opt.Extensions)
-	s := &Server{opt: opt, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}}
+	s := &Server{opt: opt, listeners: map[net.Listener]chan struct{}{}, conns: map[*conn]struct{}{}}
 	s.telemetry.dial = opt.Dial
 	s.initPhase()
 	return s
@@ -129,33 +132,62 @@ func (s *Server) Serve(ln net.Listener) error {
 		ln.Close()
 		return nil
 	}
-	s.listeners[ln] = struct{}{}
+	drained := make(chan struct{})
+	s.listeners[ln] = drained
 	s.wg.Add(1)
 	s.mu.Unlock()
 	defer s.wg.Done()
+	defer close(drained)
+	for {
+		nc, err := ln.Accept()
+		if err == nil {
+			s.accept(nc)
+			continue
+		}
+		s.mu.Lock()
+		closed, draining := s.closed, s.draining
+		s.mu.Unlock()
+		switch {
+		case closed:
+			return nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if draining {
+				drain(ln)
+				drained <- struct{}{}
+			}
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.ENOBUFS):
+			time.Sleep(10 * time.Millisecond) // the machine may recover
+		default:
+			s.mu.Lock()
+			delete(s.listeners, ln)
+			s.mu.Unlock()
+			ln.Close()
+			return err
+		}
+	}
+}
+
+// deadliner is what a listener of the net package has.
+type deadliner interface{ SetDeadline(time.Time) error }
+
+// drain closes the connections that wait in the listener's queue. The listener has timed out.
+func drain(ln net.Listener) {
+	d := ln.(deadliner)
+	d.SetDeadline(time.Now().Add(time.Millisecond)) // Accept takes what is queued before it looks at the clock
 	for {
 		nc, err := ln.Accept()
 		if err != nil {
-			s.mu.Lock()
-			closed := s.closed
-			delete(s.listeners, ln)
-			s.mu.Unlock()
-			if closed {
-				return nil
-			}
-			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-				continue
-			}
-			return err
+			break
 		}
-		s.accept(nc)
+		nc.Close()
 	}
+	d.SetDeadline(time.Time{})
 }
 
 // accept starts a goroutine for nc, making room for it if need be.
 func (s *Server) accept(nc net.Conn) {
 	s.mu.Lock()
-	if s.closed {
+	if s.closed || s.draining {
 		s.mu.Unlock()
 		nc.Close()
 		return
@@ -215,14 +247,27 @@ func (s *Server) Close() error {
 
 // Reset returns to the init phase: the running invocation ends as by Abort, connections are closed, extension identifiers
 // and telemetry subscriptions are void, registration is open again. The owner calls it when no process of the environment
-// is left and before it starts new ones.
+// is left and before it starts new ones; it calls Reset from one goroutine at a time.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	s.hangUp()
 	s.generation++
+	s.draining = true
+	var queues []chan struct{}
+	for ln, drained := range s.listeners {
+		if d, ok := ln.(deadliner); ok && d.SetDeadline(time.Unix(1, 0)) == nil {
+			queues = append(queues, drained)
+		}
+	}
+	s.mu.Unlock()
+	for _, drained := range queues {
+		<-drained
+	}
+	s.telemetry.reset()
+	s.mu.Lock()
+	s.draining = false
 	s.initPhase()
 	s.mu.Unlock()
-	s.telemetry.reset()
 }
 
 // hangUp aborts the invocation and closes all connections. The caller holds mu.

@@ -1,10 +1,7 @@
 package runtimeapi
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -210,7 +207,3 @@ func TestInvoke(t *testing.T) {
 		t.Errorf("response %+v", resp)
 	}
 }
-
-var _ = bytes.NewReader
-var _ = context.Background
-var _ = errors.New
