@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -117,12 +118,11 @@ func runCase(t *testing.T, l Launch, dir string) {
 		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 		env[name] = value
 	}
-	p := startClient(t, l.OnHost(dir, filepath.Join(dir, "opt")), api, dir, env)
+	launch := onHost(l, dir)
+	p := startClient(t, launch, api, dir, env)
 	log, exit := p.finish(t, api)
-
-	got := api.transcript(exit)
-	launch := l.OnHost(dir, filepath.Join(dir, "opt"))
-	got, log = normalise(got, launch, dir), normalise(log, launch, dir)
+	got := normalise(api.transcript(exit), launch, dir)
+	log = normalise(log, launch, dir)
 	if *update {
 		for name, content := range map[string]string{"want": got, "want.log": log} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
@@ -149,9 +149,6 @@ var (
 // normalise takes out what differs by run, place and patch version, and shows what cannot be seen.
 func normalise(s string, l Launch, dir string) string {
 	client := filepath.Dir(l.Exec[len(l.Exec)-1])
-	if filepath.Base(client) == "mayfly_runtime" {
-		client = filepath.Dir(client)
-	}
 	s = strings.NewReplacer(dir, "/var/task", client, "/var/runtime", "\r", `\r`, "\u00a0", `\u00a0`).Replace(s)
 	s = isoTime.ReplaceAllString(s, "<time$1>")
 	s = regexp.MustCompile(`<time\.\d{3}>`).ReplaceAllString(s, "<time.ms>")
@@ -256,6 +253,31 @@ func (a *fakeAPI) transcript(exit string) string {
 	return a.log.String() + exit
 }
 
+// onHost is what a driver without mounts makes of a launch: every path of the sandbox becomes the host's.
+func onHost(l Launch, task string) Launch {
+	at := append(slices.Clone(l.Mounts), Mount{task, TaskDir}, Mount{filepath.Join(task, "opt"), LayersDir})
+	translate := func(list string) string {
+		parts := strings.Split(list, ":")
+		for i, p := range parts {
+			for _, m := range at {
+				if p == m.Target || strings.HasPrefix(p, m.Target+"/") {
+					parts[i] = m.Source + p[len(m.Target):]
+				}
+			}
+		}
+		return strings.Join(parts, ":")
+	}
+	l.Exec = slices.Clone(l.Exec)
+	for i := range l.Exec {
+		l.Exec[i] = translate(l.Exec[i])
+	}
+	l.Env = maps.Clone(l.Env)
+	for k, v := range l.Env {
+		l.Env[k] = translate(v)
+	}
+	return l
+}
+
 // client is a running client under test.
 type client struct {
 	cmd  *exec.Cmd
@@ -279,11 +301,8 @@ func functionEnv(l Launch, api *fakeAPI, task string, own map[string]string) map
 		"_HANDLER":                        "app.handler",
 		"PYTHONDONTWRITEBYTECODE":         "1",
 	}
-	for _, more := range []map[string]string{l.Env, own} {
-		for k, v := range more {
-			env[k] = v
-		}
-	}
+	maps.Copy(env, l.Env)
+	maps.Copy(env, own)
 	return env
 }
 
@@ -345,4 +364,3 @@ func bareCommand(ctx context.Context, argv []string, env map[string]string) *exe
 	cmd.Env = environ(env)
 	return cmd
 }
-

@@ -111,6 +111,16 @@ func (f *Finder) Resolve(ctx context.Context, runtime, arch string) (Launch, err
 	return l, nil
 }
 
+// Check says whether functions of a runtime can run on this machine; id is the last part of the ARN of the runtime's
+// version. Its errors are Resolve's.
+func (f *Finder) Check(ctx context.Context, runtime, arch string) (id string, err error) {
+	l, err := f.Resolve(ctx, runtime, arch)
+	return l.RuntimeVersionID, err
+}
+
+// Creatable lists the names that CreateFunction accepts; see the function of that name.
+func (f *Finder) Creatable() []string { return Creatable() }
+
 func architecture() string {
 	if goruntime.GOARCH == "amd64" {
 		return "x86_64"
@@ -177,6 +187,7 @@ func (f *Finder) resolve(ctx context.Context, r Info) (Launch, error) {
 		l.RuntimeVersion = fmt.Sprintf("python:%d.%d.v%d", tool.version[0], tool.version[1], tool.version[2])
 		l.Env = launchEnv(tool.langDir())
 		l.Env["PYTHONPATH"] = RuntimeDir
+		l.Env["_MAYFLY_LAYERS_DIR"] = LayersDir // the client takes it off again
 		l.Env["LC_CTYPE"] = "C.UTF-8"
 	}
 	if err != nil {

@@ -12,7 +12,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -59,7 +58,8 @@ type Launch struct {
 	Exec        []string
 	Entrypoints []string
 
-	// Env is what the language adds to the environment of the function. A function's own variables go over it.
+	// Env is what the language adds to the environment of the function. A function's own variables go over it. Paths are
+	// the sandbox's; a driver without mounts translates them like those of Exec.
 	Env map[string]string
 }
 
@@ -107,44 +107,6 @@ func (l Launch) nodeFlags(env map[string]string) []string {
 	}
 	return flags
 }
-
-// OnHost is the launch for a driver that shows the host's own files, without mounts: every path of the sandbox becomes
-// the host's. taskDir and layersDir stand for /var/task and /opt.
-func (l Launch) OnHost(taskDir, layersDir string) Launch {
-	at := append(slices.Clone(l.Mounts), Mount{taskDir, TaskDir}, Mount{layersDir, LayersDir})
-	rewrite := func(list, sep string) string {
-		parts := strings.Split(list, sep)
-		for i, p := range parts {
-			for _, m := range at {
-				if p == m.Target || strings.HasPrefix(p, m.Target+"/") {
-					parts[i] = m.Source + p[len(m.Target):]
-					break
-				}
-			}
-		}
-		return strings.Join(parts, sep)
-	}
-	l.Exec = slices.Clone(l.Exec)
-	for i := range l.Exec {
-		l.Exec[i] = rewrite(l.Exec[i], "=")
-	}
-	l.Entrypoints = slices.Clone(l.Entrypoints)
-	for i := range l.Entrypoints {
-		l.Entrypoints[i] = rewrite(l.Entrypoints[i], "\x00")
-	}
-	l.Env = maps.Clone(l.Env)
-	for k, v := range l.Env {
-		l.Env[k] = rewrite(v, ":")
-	}
-	if l.Env != nil && layersDir != LayersDir {
-		l.Env[layersVariable] = layersDir
-	}
-	l.Mounts = nil
-	return l
-}
-
-// layersVariable tells a client where the layers are when that is not /opt. The client removes it.
-const layersVariable = "_MAYFLY_LAYERS_DIR"
 
 // InvalidEntrypoint is AWS's message, after "RequestId: <id> Error: ", for a custom runtime whose bootstrap is nowhere;
 // the error type is Runtime.InvalidEntrypoint.

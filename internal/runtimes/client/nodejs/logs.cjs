@@ -9,6 +9,7 @@ const errors = require('./errors.cjs');
 const LEVELS = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL']; // a frame has the place in this list, from 1
 const FRAME = 0xa55a0002;
 const TEXT = 1;
+const LONGEST = 1 << 20; // bytes of text in a frame; what is longer goes on in another one
 
 let requestId;
 let tenantId;
@@ -52,12 +53,19 @@ function writer(descriptor) {
   }
   const fd = Number(descriptor);
   return (level, now, text) => {
-    const body = Buffer.from(json ? text : `${text}\n`);
-    const head = Buffer.alloc(16); // type, length, microseconds since 1970; big-endian
-    head.writeUInt32BE((FRAME | ((level + 1) << 2) | (json ? 0 : TEXT)) >>> 0, 0);
-    head.writeUInt32BE(body.length, 4);
-    head.writeBigUInt64BE(BigInt(now.getTime()) * 1000n, 8);
-    writeAll(fd, Buffer.concat([head, body]));
+    let body = Buffer.from(json ? text : `${text}\n`);
+    do {
+      let end = Math.min(body.length, LONGEST);
+      while (end < body.length && (body[end] & 0xc0) === 0x80) {
+        end--; // do not cut a character
+      }
+      const head = Buffer.alloc(16); // type, length, microseconds since 1970; big-endian
+      head.writeUInt32BE((FRAME | ((level + 1) << 2) | (json ? 0 : TEXT)) >>> 0, 0);
+      head.writeUInt32BE(end, 4);
+      head.writeBigUInt64BE(BigInt(now.getTime()) * 1000n, 8);
+      writeAll(fd, Buffer.concat([head, body.subarray(0, end)]));
+      body = body.subarray(end);
+    } while (body.length > 0);
   };
 }
 

@@ -60,7 +60,7 @@ def _invoke(api, handler, encoder, headers, event):
             _json_header(headers.get("lambda-runtime-client-context"), "Client Context"),
             _json_header(headers.get("lambda-runtime-cognito-identity"), "Cognito Identity"),
             state.tenant_id,
-            state.sink.raw,
+            state.sink.log,
         )
         if headers.get("content-type", "application/json") == "application/json":
             try:

@@ -6,6 +6,7 @@ import time
 
 # The type of a frame: the low bit says text, the four above it the level (1 TRACE, 2 DEBUG, ... 6 FATAL; 0 unknown).
 _FRAME = 0xA55A0002
+_LONGEST = 1 << 20  # bytes of text in a frame; what is longer goes on in another one
 TEXT = 1
 DEBUG, INFO, WARNING, ERROR, FATAL = 2, 3, 4, 5, 6
 
@@ -18,30 +19,38 @@ class StandardOutput:
         body = text[:-1] if text.endswith("\n") else text
         sys.stdout.write(body.replace("\n", "\r") + text[len(body) :])
 
-    raw = log
-
 
 class Frames:
     """Records are frames: type and length in 4 bytes each, time in microseconds since 1970 in 8, text; big-endian."""
 
     def __init__(self, fd):
-        os.set_inheritable(fd, False)
+        if fd > 2:
+            os.set_inheritable(fd, False)
         self._fd = fd
 
     def log(self, text, level=0, text_format=TEXT):
+        try:
+            sys.stdout.flush()  # the descriptor may be that of standard output
+        except Exception:
+            pass  # replaced or closed by the function
         body = text.encode("utf-8", "backslashreplace")
-        frame = b"".join(
-            (
-                (_FRAME | level << 2 | text_format).to_bytes(4, "big"),
-                len(body).to_bytes(4, "big"),
-                (time.time_ns() // 1000).to_bytes(8, "big"),
-                body,
+        while True:
+            part = body[:_LONGEST]
+            if len(body) > _LONGEST:  # do not cut a character
+                part = part.decode("utf-8", "ignore").encode("utf-8")
+            body = body[len(part) :]
+            frame = b"".join(
+                (
+                    (_FRAME | level << 2 | text_format).to_bytes(4, "big"),
+                    len(part).to_bytes(4, "big"),
+                    (time.time_ns() // 1000).to_bytes(8, "big"),
+                    part,
+                )
             )
-        )
-        while frame:
-            frame = frame[os.write(self._fd, frame) :]
-
-    raw = log
+            while frame:
+                frame = frame[os.write(self._fd, frame) :]
+            if not body:
+                return
 
 
 def from_environment():
