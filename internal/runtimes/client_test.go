@@ -3,6 +3,7 @@ package runtimes
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -122,7 +123,7 @@ func runCase(t *testing.T, l Launch, dir string) {
 	p := startClient(t, launch, api, dir, env)
 	log, exit := p.finish(t, api)
 	got := normalise(api.transcript(exit), launch, dir)
-	log = normalise(log, launch, dir)
+	log = normalise(showFrames(t, log), launch, dir)
 	if *update {
 		for name, content := range map[string]string{"want": got, "want.log": log} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
@@ -139,22 +140,52 @@ func runCase(t *testing.T, l Launch, dir string) {
 	}
 }
 
-var (
-	isoTime   = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z`)
-	ownFrame  = regexp.MustCompile(`/var/runtime/([\w./]+):\d+:\d+`)
-	nodeFrame = regexp.MustCompile(`\(?node:[\w./]+:\d+:\d+\)?|\(?<anonymous>:\d+:\d+\)?`)
-	frozen    = regexp.MustCompile(`(File \\?"<frozen importlib\._bootstrap(?:_external)?>\\?", line )\d+`)
-)
+// normalisers take out what differs by run and by patch version.
+var normalisers = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`), "<time.ms>"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "<time>"},
+	{regexp.MustCompile(`/var/runtime/([\w./]+):\d+:\d+`), "/var/runtime/$1:<line>"},
+	{regexp.MustCompile(`"path":"(/var/runtime/[\w./]+|node:[\w./]+)","line":\d+`), `"path":"$1","line":"<line>"`},
+	{regexp.MustCompile(`(\(?)node:[\w./]+:\d+:\d+(\)?)`), "$1<node>$2"},
+	{regexp.MustCompile(`(<frozen importlib\._bootstrap(?:_external)?>\\?", (?:line |"line": ))\d+`), "$1<line>"},
+	{regexp.MustCompile(`python3\.\d+/`), "python3.x/"},
+	{regexp.MustCompile(`(\n|\\n|\\r) *[~^]+`), ""}, // Python's marks under a line, from 3.11 on
+}
 
-// normalise takes out what differs by run, place and patch version, and shows what cannot be seen.
+// normalise makes a client's doings comparable, and shows what cannot be seen.
 func normalise(s string, l Launch, dir string) string {
 	client := filepath.Dir(l.Exec[len(l.Exec)-1])
 	s = strings.NewReplacer(dir, "/var/task", client, "/var/runtime", "\r", `\r`, "\u00a0", `\u00a0`).Replace(s)
-	s = isoTime.ReplaceAllString(s, "<time$1>")
-	s = regexp.MustCompile(`<time\.\d{3}>`).ReplaceAllString(s, "<time.ms>")
-	s = ownFrame.ReplaceAllString(s, "/var/runtime/$1:<line>")
-	s = nodeFrame.ReplaceAllString(s, "<node>")
-	return frozen.ReplaceAllString(s, "$1<line>")
+	for _, n := range normalisers {
+		s = n.pattern.ReplaceAllString(s, n.with)
+	}
+	return s
+}
+
+// showFrames makes text of the frames in a log: their type and time as words, and what stands between them as it is.
+func showFrames(t *testing.T, log string) string {
+	t.Helper()
+	var out strings.Builder
+	for {
+		text, frame, ok := strings.Cut(log, "\xa5\x5a")
+		out.WriteString(text)
+		if !ok {
+			return out.String()
+		}
+		head := []byte("\xa5\x5a" + frame)
+		if len(head) < 16 || len(head) < 16+int(binary.BigEndian.Uint32(head[4:])) {
+			t.Fatalf("broken frame: %q", head)
+		}
+		if age := time.Since(time.UnixMicro(int64(binary.BigEndian.Uint64(head[8:])))); age < 0 || age > time.Minute {
+			t.Errorf("the frame is %v old", age)
+		}
+		size := 16 + int(binary.BigEndian.Uint32(head[4:]))
+		fmt.Fprintf(&out, "<frame %x>%s</frame>\n", head[:4], head[16:size])
+		log = string(head[size:])
+	}
 }
 
 // fakeAPI is a Runtime API that hands out a list of events and writes down what comes back.
@@ -295,7 +326,7 @@ func functionEnv(l Launch, api *fakeAPI, task string, own map[string]string) map
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
 		"AWS_LAMBDA_LOG_GROUP_NAME":       "/aws/lambda/f",
 		"AWS_LAMBDA_LOG_STREAM_NAME":      "2026/01/02/[$LATEST]0123456789abcdef0123456789abcdef",
-		"AWS_EXECUTION_ENV":               "AWS_Lambda_" + l.Runtime,
+		"AWS_EXECUTION_ENV":               map[Family]string{Python: "AWS_Lambda_python3.13", Node: "AWS_Lambda_nodejs22.x"}[l.Family],
 		"LAMBDA_TASK_ROOT":                task,
 		"TZ":                              ":UTC",
 		"_HANDLER":                        "app.handler",

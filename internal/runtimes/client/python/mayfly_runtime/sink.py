@@ -16,8 +16,9 @@ class StandardOutput:
     platform, which splits at line feeds, keeps it whole."""
 
     def log(self, text, level=0, text_format=TEXT):
-        body = text[:-1] if text.endswith("\n") else text
-        sys.stdout.write(body.replace("\n", "\r") + text[len(body) :])
+        if text.endswith("\n"):
+            text = text[:-1]
+        sys.stdout.write(text.replace("\n", "\r") + "\n")
 
 
 class Frames:

@@ -1,0 +1,5 @@
+from ..other import VALUE
+
+
+def handler(event, context):
+    return VALUE

@@ -1,0 +1,10 @@
+def start():
+    return {}["key"]
+
+
+print("starting")
+start()
+
+
+def handler(event, context):
+    pass

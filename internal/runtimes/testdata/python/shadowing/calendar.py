@@ -1,0 +1,1 @@
+MINE = "the function's"

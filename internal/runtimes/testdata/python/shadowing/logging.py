@@ -1,0 +1,1 @@
+raise RuntimeError("shadows the library")
