@@ -161,7 +161,7 @@ func (g *generator) service() {
 	if signing == "" {
 		signing = md.EndpointPrefix
 	}
-	g.p("// Service is %s.\nvar Service = smithy.NewService(smithy.Service{\n", md.ServiceFullName)
+	g.p("// Service is %s.\nvar Service = smithy.NewService(&smithy.Service{\n", md.ServiceFullName)
 	g.p("Name: %q, ID: %q, APIVersion: %q, SigningName: %q, EndpointPrefix: %q,\n", g.name, md.ServiceID, md.APIVersion, signing, md.EndpointPrefix)
 	g.p("Protocols: []smithy.Protocol{")
 	validation := "ValidationException"

@@ -59,29 +59,46 @@ func (v *Verifier) Open(r *http.Request, s *Signature, secret string) (*Body, er
 	if err != nil {
 		return nil, err
 	}
-	body := r.Body
-	if body == nil {
-		body = http.NoBody
+	if r.Body == nil {
+		r.Body = http.NoBody
 	}
+	body := r.Body
 	if !strings.HasPrefix(stated, "STREAMING-") {
 		if stated == UnsignedPayload {
 			return &Body{src: body, closer: body}, nil
 		}
 		return &Body{src: &digestReader{src: body, sum: sha256.New(), stated: strings.ToLower(stated)}, closer: body}, nil
 	}
-	length, err := strconv.ParseInt(r.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64)
-	if err != nil || length < 0 {
-		return nil, errorf(IncompleteBody, "You must provide the Content-Length HTTP header.")
+	c, err := newChunkReader(r, stated)
+	if err != nil {
+		return nil, err
 	}
-	c := &chunkReader{src: bufio.NewReaderSize(body, 4096), left: length}
 	if stated != StreamingUnsignedTrailer {
 		c.key, c.previous, c.sum = key, s.signature, sha256.New()
 		c.prefix = "\n" + s.amzDate + "\n" + string(s.appendScope(nil)) + "\n"
 	}
+	return &Body{src: c, closer: body, trailer: c.trailer}, nil
+}
+
+// Decode returns the content of a Streaming body without verifying any signature, for a server that demands none.
+func Decode(r *http.Request, s *Signature) (*Body, error) {
+	c, err := newChunkReader(r, s.ContentSHA256)
+	if err != nil {
+		return nil, err
+	}
+	return &Body{src: c, closer: r.Body, trailer: c.trailer}, nil
+}
+
+func newChunkReader(r *http.Request, stated string) (*chunkReader, error) {
+	length, err := strconv.ParseInt(r.Header.Get("X-Amz-Decoded-Content-Length"), 10, 64)
+	if err != nil || length < 0 {
+		return nil, errorf(IncompleteBody, "You must provide the Content-Length HTTP header.")
+	}
+	c := &chunkReader{src: bufio.NewReaderSize(r.Body, 4096), left: length}
 	if stated != StreamingPayload {
 		c.trailer = make(http.Header)
 	}
-	return &Body{src: c, closer: body, trailer: c.trailer}, nil
+	return c, nil
 }
 
 // digestReader compares the digest of all it read with the stated one at the end.

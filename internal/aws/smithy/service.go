@@ -5,6 +5,7 @@ import (
 	"net/textproto"
 	"reflect"
 	"slices"
+	"sync"
 
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 )
@@ -44,6 +45,7 @@ type Service struct {
 	shapes map[string]*Shape
 	ops    map[string]*OpInfo
 	errors map[string]*Shape
+	once   sync.Once // markConstrained
 }
 
 // OpInfo describes one operation.
@@ -93,10 +95,9 @@ func (op *OpInfo) Action() string { return op.Service.Name + ":" + op.Name }
 // String is Action.
 func (op *OpInfo) String() string { return op.Action() }
 
-// NewService links the tables of s: references become pointers, Go types are attached and checked. It is
+// NewService links the tables of svc: references become pointers, Go types are attached and checked. It is
 // called once by each generated package, and panics on a table that does not fit its Go types.
-func NewService(s Service) *Service {
-	svc := &s
+func NewService(svc *Service) *Service {
 	svc.shapes = make(map[string]*Shape, len(svc.Shapes))
 	svc.ops = make(map[string]*OpInfo, len(svc.Ops))
 	svc.errors = map[string]*Shape{}

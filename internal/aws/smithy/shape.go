@@ -10,6 +10,7 @@ package smithy
 import (
 	"math"
 	"reflect"
+	"sync"
 )
 
 // Kind is the simple or aggregate type of a shape.
@@ -104,6 +105,10 @@ type Shape struct {
 	wire  map[string]int // member by WireName
 	query map[string]int // member by FormName
 	body  bool           // some member is InBody
+
+	constrained bool // the shape or one below it has constraints; see markConstrained
+	patternOnce sync.Once
+	compiled    pattern
 }
 
 // Range bounds a length or a value, inclusively. Missing bounds are NoMin and NoMax.

@@ -6,7 +6,7 @@ package iamapi
 import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 
 // Service is AWS Identity and Access Management.
-var Service = smithy.NewService(smithy.Service{
+var Service = smithy.NewService(&smithy.Service{
 	Name: "iam", ID: "IAM", APIVersion: "2010-05-08", SigningName: "iam", EndpointPrefix: "iam",
 	Protocols: []smithy.Protocol{smithy.Query}, JSONVersion: "", TargetPrefix: "", XMLNamespace: "https://iam.amazonaws.com/doc/2010-05-08/",
 	QueryCompatible: false, ValidationCode: "ValidationError", HidesValues: true,

@@ -6,7 +6,7 @@ package lambdaapi
 import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 
 // Service is AWS Lambda.
-var Service = smithy.NewService(smithy.Service{
+var Service = smithy.NewService(&smithy.Service{
 	Name: "lambda", ID: "Lambda", APIVersion: "2015-03-31", SigningName: "lambda", EndpointPrefix: "lambda",
 	Protocols: []smithy.Protocol{smithy.RESTJSON}, JSONVersion: "", TargetPrefix: "", XMLNamespace: "",
 	QueryCompatible: false, ValidationCode: "ValidationException", HidesValues: false,

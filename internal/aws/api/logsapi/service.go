@@ -6,7 +6,7 @@ package logsapi
 import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 
 // Service is Amazon CloudWatch Logs.
-var Service = smithy.NewService(smithy.Service{
+var Service = smithy.NewService(&smithy.Service{
 	Name: "logs", ID: "CloudWatch Logs", APIVersion: "2014-03-28", SigningName: "logs", EndpointPrefix: "logs",
 	Protocols: []smithy.Protocol{smithy.JSON}, JSONVersion: "1.1", TargetPrefix: "Logs_20140328", XMLNamespace: "",
 	QueryCompatible: false, ValidationCode: "ValidationException", HidesValues: false,

@@ -6,7 +6,7 @@ package stsapi
 import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 
 // Service is AWS Security Token Service.
-var Service = smithy.NewService(smithy.Service{
+var Service = smithy.NewService(&smithy.Service{
 	Name: "sts", ID: "STS", APIVersion: "2011-06-15", SigningName: "sts", EndpointPrefix: "sts",
 	Protocols: []smithy.Protocol{smithy.Query}, JSONVersion: "", TargetPrefix: "", XMLNamespace: "https://sts.amazonaws.com/doc/2011-06-15/",
 	QueryCompatible: false, ValidationCode: "ValidationError", HidesValues: false,

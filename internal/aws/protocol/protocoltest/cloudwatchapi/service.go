@@ -6,7 +6,7 @@ package cloudwatchapi
 import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 
 // Service is Amazon CloudWatch.
-var Service = smithy.NewService(smithy.Service{
+var Service = smithy.NewService(&smithy.Service{
 	Name: "cloudwatch", ID: "CloudWatch", APIVersion: "2010-08-01", SigningName: "monitoring", EndpointPrefix: "monitoring",
 	Protocols: []smithy.Protocol{smithy.CBOR, smithy.JSON, smithy.Query}, JSONVersion: "1.0", TargetPrefix: "GraniteServiceVersion20100801", XMLNamespace: "http://monitoring.amazonaws.com/doc/2010-08-01/",
 	QueryCompatible: true, ValidationCode: "ValidationException", HidesValues: false,

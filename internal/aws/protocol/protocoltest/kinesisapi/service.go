@@ -6,7 +6,7 @@ package kinesisapi
 import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 
 // Service is Amazon Kinesis.
-var Service = smithy.NewService(smithy.Service{
+var Service = smithy.NewService(&smithy.Service{
 	Name: "kinesis", ID: "Kinesis", APIVersion: "2013-12-02", SigningName: "kinesis", EndpointPrefix: "kinesis",
 	Protocols: []smithy.Protocol{smithy.JSON}, JSONVersion: "1.1", TargetPrefix: "Kinesis_20131202", XMLNamespace: "",
 	QueryCompatible: false, ValidationCode: "ValidationException", HidesValues: false,

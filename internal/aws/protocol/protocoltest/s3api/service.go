@@ -6,7 +6,7 @@ package s3api
 import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 
 // Service is Amazon Simple Storage Service.
-var Service = smithy.NewService(smithy.Service{
+var Service = smithy.NewService(&smithy.Service{
 	Name: "s3", ID: "S3", APIVersion: "2006-03-01", SigningName: "s3", EndpointPrefix: "s3",
 	Protocols: []smithy.Protocol{smithy.RESTXML}, JSONVersion: "", TargetPrefix: "", XMLNamespace: "http://s3.amazonaws.com/doc/2006-03-01/",
 	QueryCompatible: false, ValidationCode: "ValidationException", HidesValues: false,

@@ -6,7 +6,7 @@ package sqsapi
 import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 
 // Service is Amazon Simple Queue Service.
-var Service = smithy.NewService(smithy.Service{
+var Service = smithy.NewService(&smithy.Service{
 	Name: "sqs", ID: "SQS", APIVersion: "2012-11-05", SigningName: "sqs", EndpointPrefix: "sqs",
 	Protocols: []smithy.Protocol{smithy.JSON}, JSONVersion: "1.0", TargetPrefix: "AmazonSQS", XMLNamespace: "http://queue.amazonaws.com/doc/2012-11-05/",
 	QueryCompatible: true, ValidationCode: "ValidationException", HidesValues: false,
