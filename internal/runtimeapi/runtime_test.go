@@ -106,12 +106,26 @@ func TestInvokeBeforeReady(t *testing.T) {
 
 func TestNextIsTakenByTheLiveConnection(t *testing.T) {
 	e := start(t, Options{})
+	var last *conn
+	polled := func() { // waits for a new poll to come in
+		for {
+			e.mu.Lock()
+			now := e.poll
+			e.mu.Unlock()
+			if now != nil && now != last {
+				last = now
+				return
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
 	for range 3 * maxConns { // a client that times out and polls again, without and with closing the old connection
 		nc, err := net.Dial("tcp", e.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		io.WriteString(nc, "GET "+nextPath+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		polled()
 		if rand.IntN(2) == 0 {
 			nc.Close()
 		} else {
@@ -120,21 +134,7 @@ func TestNextIsTakenByTheLiveConnection(t *testing.T) {
 	}
 	wait(t, "ready", e.Ready())
 	live := e.nextAsync()
-	// Its poll is the latest once no other is read any more.
-	for {
-		e.mu.Lock()
-		open := 0
-		for c := range e.conns {
-			if !c.isClosed.Load() {
-				open++
-			}
-		}
-		e.mu.Unlock()
-		if open == 1 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	polled()
 	e.invoke(&Invocation{RequestID: "a", Event: []byte("1")})
 	e.wants(<-live, 200, "1")
 	e.wants(e.respond("a", "2"), 202, okBody)

@@ -271,7 +271,8 @@ func (o *subscriber) sendTCP(sub *subscription, batch [][]byte) error {
 		}
 		o.tcp = nc
 	}
-	stop := context.AfterFunc(o.ctx, func() { o.tcp.Close() })
+	nc := o.tcp
+	stop := context.AfterFunc(o.ctx, func() { nc.Close() })
 	defer stop()
 	var lines bytes.Buffer
 	for _, item := range batch {
