@@ -3,6 +3,7 @@ package runtimes
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"flag"
@@ -147,9 +148,14 @@ var normalisers = []struct {
 }{
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`), "<time.ms>"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "<time>"},
-	{regexp.MustCompile(`/var/runtime/([\w./]+):\d+:\d+`), "/var/runtime/$1:<line>"},
-	{regexp.MustCompile(`"path":"(/var/runtime/[\w./]+|node:[\w./]+)","line":\d+`), `"path":"$1","line":"<line>"`},
-	{regexp.MustCompile(`(\(?)node:[\w./]+:\d+:\d+(\)?)`), "$1<node>$2"},
+	{regexp.MustCompile(`SyntaxError: [^"\\]* JSON[^"\\]*`), "SyntaxError: ~"},
+	// Node.js: frames of its own and of the client, in a stack and in a cause
+	{regexp.MustCompile(`"    at (?:[^"]*\()?(?:/var/runtime/|file:///var/runtime/|(?:async )?node:|async Promise.all )[^"]*"(,?)`), "~$1"},
+	{regexp.MustCompile(`Object\.(exports\.)?handler`), "exports.handler"},
+	{regexp.MustCompile(`"url":"file:[^"]*",`), ""},
+	{regexp.MustCompile(`\{"path":"(?:/var/runtime/|node:|file:///var/runtime/)[^}]*\}(,?)`), "~$1"},
+	{regexp.MustCompile(`"(?:/var/runtime/|node:)[\w./]*"(,?)`), "~$1"},
+	{regexp.MustCompile(`~(?:,~)*`), "~"},
 	{regexp.MustCompile(`(<frozen importlib\._bootstrap(?:_external)?>\\?", (?:line |"line": ))\d+`), "$1<line>"},
 	{regexp.MustCompile(`python3\.\d+/`), "python3.x/"},
 	{regexp.MustCompile(`(\n|\\n|\\r) *[~^]+`), ""}, // Python's marks under a line, from 3.11 on
@@ -245,7 +251,7 @@ func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	id, verb, _ := strings.Cut(strings.TrimPrefix(what, "invocation/"), "/")
 	note := fmt.Sprintf("%s %s", id, verb)
-	if slices.Contains([]string{"response"}, verb) && id == requestIDOf(a.served-1) || verb == "error" && id == requestIDOf(a.served-1) {
+	if id == requestIDOf(a.served-1) {
 		note = verb
 	}
 	for _, name := range []string{"Content-Type", "Lambda-Runtime-Function-Error-Type", "Lambda-Runtime-Function-Response-Mode"} {
@@ -257,14 +263,11 @@ func (a *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if cause := r.Header.Get("Lambda-Runtime-Function-Xray-Error-Cause"); cause != "" {
 		fmt.Fprintf(&a.log, "cause %s\n", cause)
 	}
-	for _, name := range slices.Sorted(func(yield func(string) bool) {
-		for name := range r.Trailer {
-			if !yield(name) {
-				return
-			}
-		}
-	}) {
+	for _, name := range slices.Sorted(maps.Keys(r.Trailer)) {
 		if value := r.Trailer.Get(name); value != "" {
+			if decoded, err := base64.StdEncoding.DecodeString(value); err == nil && strings.HasSuffix(name, "Body") {
+				value = string(decoded)
+			}
 			fmt.Fprintf(&a.log, "trailer %s: %s\n", name, value)
 		}
 	}

@@ -23,15 +23,24 @@ class RuntimeApi {
     this.port = Number(address.slice(colon + 1));
     this.socket = null;
     this.pending = null;
+    this.abandoned = false;
+  }
+
+  // abandon leaves whatever is under way to itself: an error will be posted, on a connection of its own, and then the
+  // process ends. No other request is sent any more.
+  abandon() {
+    this.abandoned = true;
+    this.socket = null;
+    this.pending = null;
   }
 
   // next waits for an event: {headers with lower-case names, body as a Buffer}.
   next() {
-    return this.request('GET', `${VERSION}invocation/next`);
+    return this.abandoned ? new Promise(() => {}) : this.request('GET', `${VERSION}invocation/next`);
   }
 
   respond(id, text) {
-    return this.request('POST', `${VERSION}invocation/${id}/response`, text);
+    return this.abandoned ? new Promise(() => {}) : this.request('POST', `${VERSION}invocation/${id}/response`, text);
   }
 
   fail(id, payload, cause) {
@@ -81,6 +90,7 @@ class RuntimeApi {
       return a;
     });
     this.socket.write(`POST ${path} HTTP/1.1\r\nHost: ${this.host}\r\nTransfer-Encoding: chunked\r\n${headers}\r\n`);
+    this.socket.unref(); // until the end is written, it is the handler that must have something left to do
     return { socket: this.socket, answer };
   }
 

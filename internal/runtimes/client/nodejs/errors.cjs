@@ -100,10 +100,13 @@ const asError = (value) => (value instanceof Error ? value : new Error(value));
 // cause is the text of X-Ray's description of an error, or empty.
 function cause(error) {
   try {
-    const stack = (error.stack ? printable(error.stack).split('\n').slice(1) : []).map((line) => {
-      const [, label, path, at] = /^\s*(?:at )?(?:(.*) )?\(?(.*?):(\d+)(?::\d+)?\)?$/.exec(line) || [null, null, line.trim(), NaN];
-      return { path, line: parseInt(at, 10), label: label || 'anonymous' };
-    });
+    const stack = [];
+    for (const line of error.stack ? printable(error.stack).split('\n') : []) {
+      const [, label, path, at] = /^ {4}at (?:(.*) \()?(?:async )?(.*?):(\d+)(?::\d+)?\)?$/.exec(line) || [];
+      if (path !== undefined) {
+        stack.push({ path, line: Number(at), label: label || 'anonymous' });
+      }
+    }
     const text = JSON.stringify({
       working_directory: process.cwd(),
       exceptions: [{ type: error.name && printable(error.name), message: error.message && printable(error.message), stack }],

@@ -13,13 +13,17 @@ process.on('beforeExit', () => whenIdle());
 function main() {
   const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
   logs.patchConsole();
+  // Where an error goes that nobody catches.
   const failure = {
     post: (error) => api.failInit(errors.payload(error), errors.cause(error)),
   };
   const die = (label, status) => (error) => {
     logs.error(label, error);
-    const exit = () => process.exit(status);
-    failure.post(error).then(exit, exit);
+    if (!api.abandoned) {
+      api.abandon();
+      const exit = () => process.exit(status);
+      failure.post(error).then(exit, exit);
+    }
   };
   const dieUncaught = die('Uncaught Exception', 129);
   const dieUnhandled = die('Unhandled Promise Rejection', 128);

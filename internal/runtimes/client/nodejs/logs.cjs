@@ -32,9 +32,9 @@ function patchConsole() {
     if (level < least && LEVELS[level] !== 'FATAL') {
       return () => {};
     }
-    return (...params) => {
+    return (message, ...params) => {
       const now = new Date();
-      write(level, now, record(LEVELS[level], now, params));
+      write(level, now, record(LEVELS[level], now, [message, ...params]));
     };
   };
   console.trace = at(0);

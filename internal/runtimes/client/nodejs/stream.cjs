@@ -37,11 +37,12 @@ class ResponseStream extends Writable {
 
   end(chunk, encoding, callback) {
     if (typeof chunk === 'function') {
-      return super.end(chunk);
+      return this.end(null, null, chunk);
     }
     if (chunk !== undefined && chunk !== null) {
       this.write(chunk, encoding);
     }
+    this.prelude();
     return super.end(typeof encoding === 'function' ? encoding : callback);
   }
 
@@ -83,6 +84,7 @@ class ResponseStream extends Writable {
 
   _final(callback) {
     const socket = this.begin();
+    socket.ref();
     let trailers = '';
     if (this.failure !== null) {
       const payload = errors.payload(this.failure);

@@ -1,0 +1,20 @@
+console.log('while loading');
+exports.handler = async () => {
+  console.log('%s is %d', 'x', 1);
+  console.info({ a: [1], nested: new Error('inside') });
+  console.debug('debug');
+  console.warn('warn', 'more', { b: 2 });
+  const e = new RangeError('logged');
+  e.extra = 'extra';
+  e.stack = 'RangeError: logged\n    at nowhere';
+  console.error(e);
+  console.error('with text', e);
+  const circle = {};
+  circle.self = circle;
+  console.log(circle);
+  console.trace('trace');
+  console.fatal('fatal');
+  console.log();
+  e.message = 'thrown';
+  throw e;
+};

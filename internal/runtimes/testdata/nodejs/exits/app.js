@@ -1,0 +1,4 @@
+exports.handler = async () => {
+  process.stdout.write('partial line');
+  process.exit(5);
+};

@@ -1,0 +1,1 @@
+exports.handler = async (event, context, callback) => callback(null, 1);

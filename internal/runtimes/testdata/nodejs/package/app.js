@@ -1,0 +1,3 @@
+const fromLayer = require('from-layer');
+const own = require('own');
+exports.handler = async () => [fromLayer, own];

@@ -1,0 +1,3 @@
+exports.handler = awslambda.streamifyResponse(async (event, stream) => {
+  awslambda.HttpResponseStream.from(stream, { statusCode: 204 }).end();
+});

@@ -1,0 +1,2 @@
+exports.handler = async () => {};
+exports.handler[Symbol.for('aws.lambda.runtime.handler.streaming')] = 'request';

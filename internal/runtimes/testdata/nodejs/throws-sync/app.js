@@ -1,0 +1,5 @@
+exports.handler = () => {
+  const e = new Error('at once');
+  e.code = 'E_CODE';
+  throw e;
+};

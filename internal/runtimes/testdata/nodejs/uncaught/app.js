@@ -1,0 +1,5 @@
+exports.handler = (event, context, callback) => {
+  setTimeout(() => {
+    throw new Error('from a timer');
+  }, 5);
+};

@@ -1,0 +1,2 @@
+Promise.reject(new Error('forgotten'));
+exports.handler = async () => 1;
