@@ -523,7 +523,9 @@ func Behaviour(t *testing.T, d sandbox.Driver) {
 		if u, err = in.Usage(); err != nil {
 			t.Fatal(err)
 		}
-		if mb := u.PeakMemoryBytes >> 20; mb > 32 {
+		// Without a memory cgroup the kernel counts what the child shared
+		// with its parent until exec.
+		if mb := u.PeakMemoryBytes >> 20; mb > 32 && d.Name() != "process" {
 			t.Errorf("peak %d MiB of a small process after the reset", mb)
 		}
 	})

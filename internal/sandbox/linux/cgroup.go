@@ -1,0 +1,311 @@
+//go:build linux
+
+package linux
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// hierarchy is where a driver's cgroups live: below the cgroup that Mayfly
+// itself is in, in "mayfly/<owner>". cgroup1 and cgroup2 implement it for the
+// two versions of the kernel's interface.
+type hierarchy interface {
+	// create makes a cgroup with no process in it.
+	create(name string) (cgroup, error)
+	// freezer is a directory whose children have the freezer's files.
+	freezer() string
+	// close removes the driver's own directory, which must be empty.
+	close() error
+	// items reports which controllers there are.
+	items() []item
+}
+
+// cgroup holds the processes of one sandbox.
+type cgroup interface {
+	// fd is a directory for CLONE_INTO_CGROUP, or -1 if processes have to be
+	// added instead.
+	fd() int
+	add(pid int) error
+	// limit sets the memory, CPU and process limits; 0 is none.
+	limit(memory int64, milliCPU, pids int) error
+	setCPU(milli int) error
+	freeze(frozen bool) error
+	usage() (counters, error)
+	oomKills() int64
+	resetPeak() error
+	// remove removes the cgroup once its processes are gone.
+	remove() error
+}
+
+// counters are a cgroup's readings. Memory is what the sandbox's processes
+// made the kernel keep, without the file cache, which is given back when it is
+// needed: its limit is the same number, but what a function reads from disk
+// does not count as used.
+type counters struct {
+	cpu          time.Duration
+	memory, peak int64
+	oomKills     int64
+	processes    int
+}
+
+// item is a name and whether it is there, with the reason if not.
+type item struct {
+	name, detail, remedy string
+	ok                   bool
+}
+
+// cpuPeriod is the period of the CPU quota; Lambda's is 20 ms.
+const cpuPeriod = 20 * time.Millisecond
+
+// cpuQuota is the CPU time per period, in microseconds; the kernel's least is
+// one millisecond.
+func cpuQuota(milli int) int64 {
+	return max(1000, int64(milli)*cpuPeriod.Microseconds()/1000)
+}
+
+// owner names the run that a cgroup or table belongs to: the process's number
+// and its start time, which together never come again until the next boot.
+func owner() (string, error) {
+	start, err := startTime(os.Getpid())
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d-%d-%d", os.Getpid(), start, driverCount.Add(1)), nil
+}
+
+// ownerDead reports whether name is one that owner gave to a process that is
+// no more.
+func ownerDead(name string) bool {
+	f := strings.Split(name, "-")
+	if len(f) != 3 {
+		return false
+	}
+	pid, err1 := strconv.Atoi(f[0])
+	start, err2 := strconv.ParseUint(f[1], 10, 64)
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	now, err := startTime(pid)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) || err == nil && now != start
+}
+
+// startTime is field 22 of a process's stat: ticks since boot. A zombie counts
+// as gone.
+func startTime(pid int) (uint64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	s := string(b)
+	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
+	if len(f) < 20 {
+		return 0, fmt.Errorf("unreadable stat of process %d", pid)
+	}
+	if f[0] == "Z" || f[0] == "X" {
+		return 0, fs.ErrNotExist
+	}
+	return strconv.ParseUint(f[19], 10, 64)
+}
+
+// newHierarchy finds the machine's cgroups and cleans what dead owners left.
+func newHierarchy(name string) (hierarchy, error) {
+	mounts, err := cgroupMounts("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	own, err := ownCgroups("/proc/self/cgroup")
+	if err != nil {
+		return nil, err
+	}
+	return pickHierarchy(mounts, own, name)
+}
+
+// pickHierarchy takes version 2 if its controllers are there, else version 1.
+func pickHierarchy(mounts map[string]cgroupMount, own map[string]string, name string) (hierarchy, error) {
+	var reason error
+	if m, ok := mounts[""]; ok {
+		h, err := newCgroup2(m.path(own[""]), name)
+		if err == nil {
+			return h, nil
+		}
+		reason = err
+	}
+	h, err := newCgroup1(mounts, own, name)
+	if err == nil {
+		return h, nil
+	}
+	return nil, errors.Join(err, reason)
+}
+
+// cgroupMount is where a hierarchy is mounted, and which part of it.
+type cgroupMount struct{ point, root string }
+
+// path is the directory of the cgroup named in /proc/self/cgroup.
+func (m cgroupMount) path(own string) string {
+	if rel, ok := strings.CutPrefix(own, strings.TrimSuffix(m.root, "/")+"/"); ok {
+		return filepath.Join(m.point, rel)
+	}
+	// Ours lies outside of what is mounted (a container without a cgroup
+	// namespace): the mount's root is the best that there is.
+	return m.point
+}
+
+// cgroupMounts maps the version 1 controllers to their mounts, and "" to that
+// of version 2.
+func cgroupMounts(file string) (map[string]cgroupMount, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	out := map[string]cgroupMount{}
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		before, after, ok := strings.Cut(lines.Text(), " - ")
+		b, a := strings.Fields(before), strings.Fields(after)
+		if !ok || len(b) < 6 || len(a) < 3 {
+			continue
+		}
+		m := cgroupMount{point: unescape(b[4]), root: unescape(b[3])}
+		switch a[0] {
+		case "cgroup2":
+			if _, seen := out[""]; !seen {
+				out[""] = m
+			}
+		case "cgroup":
+			for option := range strings.SplitSeq(a[2], ",") {
+				if _, seen := out[option]; !seen {
+					out[option] = m
+				}
+			}
+		}
+	}
+	return out, lines.Err()
+}
+
+// unescape undoes mountinfo's octal escapes.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
+}
+
+// ownCgroups maps the version 1 controllers to our cgroup's path, and "" to
+// that of version 2.
+func ownCgroups(file string) (map[string]string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		f := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(f) != 3 {
+			continue
+		}
+		for c := range strings.SplitSeq(f[1], ",") {
+			out[c] = f[2]
+		}
+	}
+	return out, nil
+}
+
+func writeFile(dir, name, text string) error {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+func readInt(dir, name string) (int64, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+}
+
+// readKeys reads a file of "key value" lines.
+func readKeys(dir, name string) (map[string]int64, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for line := range strings.Lines(string(b)) {
+		if key, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
+				out[key] = n
+			}
+		}
+	}
+	return out, nil
+}
+
+// countProcesses counts a cgroup's processes without process 1 of the sandbox.
+func countProcesses(dir string) (int, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	return max(0, bytes.Count(b, []byte("\n"))-1), err
+}
+
+// driverCount tells the drivers of one process apart.
+var driverCount atomic.Int64
+
+// removeDir removes a cgroup directory. The kernel refuses for a moment after
+// the last process ended.
+func removeDir(dir string) error {
+	var err error
+	for pause := 200 * time.Microsecond; pause < time.Second; pause *= 2 {
+		err = syscall.Rmdir(dir)
+		if err == nil || err == syscall.ENOENT {
+			return nil
+		}
+		if err != syscall.EBUSY && err != syscall.EINTR {
+			break
+		}
+		time.Sleep(pause)
+	}
+	return &os.PathError{Op: "rmdir", Path: dir, Err: err}
+}
+
+// cleanDead kills and removes what owners that are no more left below
+// "mayfly".
+func cleanDead(base string) {
+	owners, _ := os.ReadDir(base)
+	for _, o := range owners {
+		if !o.IsDir() || !ownerDead(o.Name()) {
+			continue
+		}
+		dir := filepath.Join(base, o.Name())
+		boxes, _ := os.ReadDir(dir)
+		for _, b := range boxes {
+			if !b.IsDir() {
+				continue
+			}
+			box := filepath.Join(dir, b.Name())
+			pids, _ := os.ReadFile(filepath.Join(box, "cgroup.procs"))
+			for _, pid := range strings.Fields(string(pids)) {
+				if n, err := strconv.Atoi(pid); err == nil {
+					syscall.Kill(n, syscall.SIGKILL)
+				}
+			}
+			// Frozen processes do not die in version 1.
+			writeFile(box, "freezer.state", "THAWED")
+			writeFile(box, "cgroup.freeze", "0")
+			removeDir(box)
+		}
+		removeDir(dir)
+	}
+}

@@ -1,0 +1,235 @@
+//go:build linux
+
+package linux
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// cgroup1 is the hierarchy of version 1: one directory per controller.
+type cgroup1 struct {
+	dirs    map[string]string // controller to the driver's directory
+	missing []string
+}
+
+var controllers1 = []string{"memory", "cpu", "cpuacct", "pids", "freezer"}
+
+func newCgroup1(mounts map[string]cgroupMount, own map[string]string, name string) (*cgroup1, error) {
+	h := &cgroup1{dirs: map[string]string{}}
+	for _, c := range controllers1 {
+		m, ok := mounts[c]
+		if !ok {
+			h.missing = append(h.missing, c)
+			continue
+		}
+		base := filepath.Join(m.path(own[c]), "mayfly")
+		if err := os.MkdirAll(filepath.Join(base, name), 0o755); err != nil {
+			h.close()
+			return nil, fmt.Errorf("cgroup v1 %s: %w", c, err)
+		}
+		h.dirs[c] = filepath.Join(base, name)
+		cleanDead(base)
+	}
+	// Without these a sandbox is no sandbox.
+	for _, c := range []string{"memory", "pids", "freezer"} {
+		if h.dirs[c] == "" {
+			h.close()
+			return nil, fmt.Errorf("cgroup v1 has no %s controller", c)
+		}
+	}
+	// A parent must count its children for their limits to hold.
+	writeFile(h.dirs["memory"], "memory.use_hierarchy", "1")
+	return h, nil
+}
+
+func (h *cgroup1) freezer() string { return h.dirs["freezer"] }
+
+func (h *cgroup1) close() error {
+	var errs []error
+	for _, dir := range h.distinct() {
+		errs = append(errs, removeDir(dir))
+		os.Remove(filepath.Dir(dir)) // "mayfly", if nobody else uses it
+	}
+	return errors.Join(errs...)
+}
+
+// distinct are the directories; controllers mounted together share one.
+func (h *cgroup1) distinct() []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, c := range controllers1 {
+		if d := h.dirs[c]; d != "" && !seen[d] {
+			seen[d] = true
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func (h *cgroup1) items() []item {
+	is := []item{
+		{name: "memory limit", ok: true, detail: "cgroup v1, swap not used"},
+		{name: "process limit", ok: true, detail: "cgroup v1"},
+		{name: "freeze", ok: true, detail: "cgroup v1"},
+	}
+	cpu := item{name: "cpu share", ok: h.dirs["cpu"] != "", detail: "cgroup v1"}
+	if !cpu.ok {
+		cpu.detail, cpu.remedy = "cgroup v1 has no cpu controller mounted", "mount it: mount -t cgroup -o cpu,cpuacct cgroup /sys/fs/cgroup/cpu,cpuacct"
+	}
+	return append(is, cpu)
+}
+
+func (h *cgroup1) create(name string) (cgroup, error) {
+	g := &group1{dirs: map[string]string{}}
+	for _, dir := range h.distinct() {
+		path := filepath.Join(dir, name)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			g.remove()
+			return nil, fmt.Errorf("cgroup: %w", err)
+		}
+		g.made = append(g.made, path)
+	}
+	for c, dir := range h.dirs {
+		g.dirs[c] = filepath.Join(dir, name)
+	}
+	return g, nil
+}
+
+type group1 struct {
+	dirs map[string]string
+	made []string
+}
+
+func (g *group1) fd() int { return -1 }
+
+func (g *group1) add(pid int) error {
+	for _, dir := range g.made {
+		if err := writeFile(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
+			return fmt.Errorf("cgroup: %w", err)
+		}
+	}
+	return nil
+}
+
+func (g *group1) limit(memory int64, milliCPU, pids int) error {
+	if memory > 0 {
+		n := strconv.FormatInt(memory, 10)
+		if err := writeFile(g.dirs["memory"], "memory.limit_in_bytes", n); err != nil {
+			return fmt.Errorf("memory limit: %w", err)
+		}
+		// The kernel may be built without swap accounting, and a machine
+		// without swap needs none.
+		writeFile(g.dirs["memory"], "memory.memsw.limit_in_bytes", n)
+		writeFile(g.dirs["memory"], "memory.swappiness", "0")
+	}
+	if pids > 0 {
+		// One more for process 1.
+		if err := writeFile(g.dirs["pids"], "pids.max", strconv.Itoa(pids+1)); err != nil {
+			return fmt.Errorf("process limit: %w", err)
+		}
+	}
+	return g.setCPU(milliCPU)
+}
+
+func (g *group1) setCPU(milli int) error {
+	dir := g.dirs["cpu"]
+	if dir == "" {
+		return nil
+	}
+	quota := "-1"
+	if milli > 0 {
+		if err := writeFile(dir, "cpu.cfs_period_us", strconv.FormatInt(cpuPeriod.Microseconds(), 10)); err != nil {
+			return fmt.Errorf("cpu limit: %w", err)
+		}
+		quota = strconv.FormatInt(cpuQuota(milli), 10)
+	}
+	if err := writeFile(dir, "cpu.cfs_quota_us", quota); err != nil {
+		return fmt.Errorf("cpu limit: %w", err)
+	}
+	return nil
+}
+
+func (g *group1) freeze(frozen bool) error {
+	dir, state := g.dirs["freezer"], "THAWED"
+	if frozen {
+		state = "FROZEN"
+	}
+	if err := writeFile(dir, "freezer.state", state); err != nil {
+		return fmt.Errorf("freezer: %w", err)
+	}
+	return awaitFrozen(frozen, func() (bool, error) {
+		b, err := os.ReadFile(filepath.Join(dir, "freezer.state"))
+		return strings.TrimSpace(string(b)) == state, err
+	})
+}
+
+// awaitFrozen waits until every process is where it should be. Thawing needs
+// no wait. A process that starts others while it is frozen needs some tries.
+func awaitFrozen(frozen bool, done func() (bool, error)) error {
+	if !frozen {
+		return nil
+	}
+	for pause := 20 * time.Microsecond; pause < 4*time.Second; pause *= 2 {
+		ok, err := done()
+		if err != nil {
+			return fmt.Errorf("freezer: %w", err)
+		}
+		if ok {
+			return nil
+		}
+		time.Sleep(pause)
+	}
+	return errors.New("freezer: a process does not freeze")
+}
+
+func (g *group1) usage() (c counters, err error) {
+	if dir := g.dirs["cpuacct"]; dir != "" {
+		ns, err := readInt(dir, "cpuacct.usage")
+		if err != nil {
+			return c, err
+		}
+		c.cpu = time.Duration(ns)
+	}
+	dir := g.dirs["memory"]
+	used, err := readInt(dir, "memory.usage_in_bytes")
+	if err != nil {
+		return c, err
+	}
+	peak, err := readInt(dir, "memory.max_usage_in_bytes")
+	if err != nil {
+		return c, err
+	}
+	stat, err := readKeys(dir, "memory.stat")
+	if err != nil {
+		return c, err
+	}
+	cache := stat["total_inactive_file"] + stat["total_active_file"]
+	c.memory = max(0, used-cache)
+	c.peak = max(c.memory, peak-cache)
+	c.oomKills = g.oomKills()
+	c.processes, err = countProcesses(g.dirs["pids"])
+	return c, err
+}
+
+func (g *group1) oomKills() int64 {
+	k, _ := readKeys(g.dirs["memory"], "memory.oom_control")
+	return k["oom_kill"]
+}
+
+func (g *group1) resetPeak() error {
+	return writeFile(g.dirs["memory"], "memory.max_usage_in_bytes", "0")
+}
+
+func (g *group1) remove() error {
+	var errs []error
+	for _, dir := range g.made {
+		errs = append(errs, removeDir(dir))
+	}
+	return errors.Join(errs...)
+}
