@@ -219,6 +219,7 @@ func (g *generator) service() {
 		g.flag("ReadOnly", op.ReadOnly)
 		g.flag("NoAuth", op.AuthType == "none")
 		g.flag("UnsignedBody", op.UnsignedPayload || op.AuthType == "v4-unsigned-body")
+		g.flag("Compressible", op.Compression != nil)
 		if c := op.Checksum; c != nil {
 			g.p(", Checksum: &smithy.Checksum{AlgorithmMember: %q, Required: %t, ValidationMember: %q", c.AlgorithmMember, c.Required, c.ValidationMember)
 			if len(c.ResponseAlgs) > 0 {

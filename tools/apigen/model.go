@@ -44,6 +44,7 @@ type Operation struct {
 	ReadOnly        bool      `json:"readonly,omitempty"`
 	AuthType        string    `json:"authtype,omitempty"`
 	UnsignedPayload bool      `json:"unsignedPayload,omitempty"`
+	Compression     *struct{} `json:"requestcompression,omitempty"`
 	// UnwrappedOutput is ours: S3's GetBucketLocation answers its member as the document's root, which only the Smithy model says.
 	UnwrappedOutput bool `json:"unwrappedOutput,omitempty"`
 }

@@ -201,7 +201,7 @@ func (d *jsonDecoder) value(m *smithy.Member, v reflect.Value) error {
 		if err := d.open('[', "Expected list or null"); err != nil {
 			return err
 		}
-		list := reflect.MakeSlice(v.Type(), 0, 0)
+		v.Set(reflect.MakeSlice(v.Type(), 0, 0))
 		for d.PeekKind() != ']' {
 			if d.PeekKind() == 'n' { // AWS takes null elements for absent ones
 				if err := d.SkipValue(); err != nil {
@@ -209,17 +209,10 @@ func (d *jsonDecoder) value(m *smithy.Member, v reflect.Value) error {
 				}
 				continue
 			}
-			n := list.Len()
-			if n == list.Cap() {
-				list.Grow(1)
-			}
-			list = list.Slice(0, n+1)
-			list.Index(n).SetZero()
-			if err := d.value(&sh.Elem, list.Index(n)); err != nil {
+			if err := d.value(&sh.Elem, grow(v)); err != nil {
 				return err
 			}
 		}
-		v.Set(list)
 		_, err := d.ReadToken()
 		return syntax(err)
 	case smithy.Map:

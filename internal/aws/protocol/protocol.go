@@ -6,9 +6,13 @@
 package protocol
 
 import (
+	"bytes"
+	"compress/gzip"
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
@@ -133,7 +137,31 @@ func (c *Call) Streams() bool {
 }
 
 // Decode fills in, a pointer to the operation's input. The error is an *apierr.Error.
-func (c *Call) Decode(in any) error { return c.Codec.DecodeRequest(c.Op, c.Request, in) }
+func (c *Call) Decode(in any) error {
+	if c.Op.Compressible && strings.EqualFold(c.Request.Header.Get("Content-Encoding"), "gzip") {
+		body, err := inflate(c.Request.Body)
+		if err != nil {
+			return serialization("The request body is not valid gzip.").Because(err)
+		}
+		c.Request.Body = body
+	}
+	return c.Codec.DecodeRequest(c.Op, c.Request, in)
+}
+
+// maxInflated bounds what a compressed body may grow to: ten times the largest body that an operation with compressed bodies takes.
+const maxInflated = 10 << 20
+
+func inflate(b []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	out, err := io.ReadAll(io.LimitReader(r, maxInflated+1))
+	if err == nil && len(out) > maxInflated {
+		err = errors.New("larger than the limit when inflated")
+	}
+	return out, err
+}
 
 // Encode writes out, a pointer to the operation's output.
 func (c *Call) Encode(out any, requestID string) *Response {

@@ -51,6 +51,16 @@ func alloc(v reflect.Value) reflect.Value {
 	return v
 }
 
+// grow adds a zero element to a list and returns it.
+func grow(list reflect.Value) reflect.Value {
+	n := list.Len()
+	list.Grow(1)
+	list.SetLen(n + 1)
+	e := list.Index(n)
+	e.SetZero()
+	return e
+}
+
 // The setters avoid reflection's boxing for the member kinds that are set most.
 
 func setString(v reflect.Value, s string) {

@@ -327,11 +327,7 @@ func (d *xmlDecoder) member(sh *smithy.Shape, name string) int {
 
 // element appends one element to a list.
 func (d *xmlDecoder) element(start xml.StartElement, sh *smithy.Shape, list reflect.Value) error {
-	n := list.Len()
-	list.Grow(1)
-	list.SetLen(n + 1)
-	list.Index(n).SetZero()
-	return d.value(start, &sh.Elem, list.Index(n))
+	return d.value(start, &sh.Elem, grow(list))
 }
 
 // entry reads a map's key and value into mv.

@@ -72,6 +72,7 @@ type OpInfo struct {
 	ReadOnly       bool
 	NoAuth         bool // called without a signature, such as sts:AssumeRoleWithWebIdentity
 	UnsignedBody   bool // the signature does not cover the body
+	Compressible   bool // clients may send the body with Content-Encoding gzip
 	Checksum       *Checksum
 }
 

@@ -2357,7 +2357,7 @@ var shapes = []smithy.Shape{
 	{Name: "MultipartUploadList", Kind: smithy.List, Flattened: true, Elem: smithy.Member{Ref: sMultipartUpload}},
 	{Name: "NextKeyMarker", Kind: smithy.String},
 	{Name: "NextMarker", Kind: smithy.String},
-	{Name: "NextPartNumberMarker", Kind: smithy.Integer},
+	{Name: "NextPartNumberMarker", Kind: smithy.String},
 	{Name: "NextToken", Kind: smithy.String},
 	{Name: "NextUploadIdMarker", Kind: smithy.String},
 	{Name: "NextVersionIdMarker", Kind: smithy.String},
@@ -2514,7 +2514,7 @@ var shapes = []smithy.Shape{
 		{Ref: sChecksumXXHASH128, Name: "ChecksumXXHASH128"},
 	}},
 	{Name: "PartNumber", Kind: smithy.Integer},
-	{Name: "PartNumberMarker", Kind: smithy.Integer},
+	{Name: "PartNumberMarker", Kind: smithy.String},
 	{Name: "PartitionDateSource", Kind: smithy.String, Enum: []string{"EventTime", "DeliveryTime"}},
 	{Name: "PartitionedPrefix", Kind: smithy.Structure, Zero: (*PartitionedPrefix)(nil), XMLName: "PartitionedPrefix", Members: []smithy.Member{
 		{Ref: sPartitionDateSource, Name: "PartitionDateSource"},

@@ -963,8 +963,8 @@ type GetObjectAttributesOutput struct {
 
 type GetObjectAttributesParts struct {
 	TotalPartsCount      *int32
-	PartNumberMarker     *int32
-	NextPartNumberMarker *int32
+	PartNumberMarker     *string
+	NextPartNumberMarker *string
 	MaxParts             *int32
 	IsTruncated          *bool
 	Parts                []ObjectPart
@@ -975,7 +975,7 @@ type GetObjectAttributesInput struct {
 	Key                  *string // required
 	VersionId            *string
 	MaxParts             *int32
-	PartNumberMarker     *int32
+	PartNumberMarker     *string
 	SSECustomerAlgorithm *string
 	SSECustomerKey       *string
 	SSECustomerKeyMD5    *string
@@ -1573,8 +1573,8 @@ type ListPartsOutput struct {
 	Bucket               *string
 	Key                  *string
 	UploadId             *string
-	PartNumberMarker     *int32
-	NextPartNumberMarker *int32
+	PartNumberMarker     *string
+	NextPartNumberMarker *string
 	MaxParts             *int32
 	IsTruncated          *bool
 	Parts                []Part
@@ -1590,7 +1590,7 @@ type ListPartsInput struct {
 	Bucket               *string // required
 	Key                  *string // required
 	MaxParts             *int32
-	PartNumberMarker     *int32
+	PartNumberMarker     *string
 	UploadId             *string // required
 	RequestPayer         *string
 	ExpectedBucketOwner  *string
