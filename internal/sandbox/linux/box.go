@@ -248,22 +248,32 @@ type opError struct {
 func (e *opError) Error() string { return e.op + ": " + e.errno.Error() }
 func (e *opError) Unwrap() error { return e.errno }
 
+// signal kills process 1; kill waits for it.
+func (b *box) signal() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.pidfd >= 0 {
+		unix.PidfdSendSignal(b.pidfd, unix.SIGKILL, nil, 0)
+	}
+}
+
 // kill ends process 1 and with it, by the kernel's hand, everything in its pid
 // namespace, and waits until it is gone.
 func (b *box) kill() {
-	if b.pidfd < 0 {
-		return
-	}
-	unix.PidfdSendSignal(b.pidfd, unix.SIGKILL, nil, 0)
-	b.group.freeze(false) // in version 1 frozen processes do not die
-	for {
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(b.pidfd), Events: unix.POLLIN}}, -1)
-		if err != unix.EINTR {
-			break
+	b.signal()
+	if fd := b.pidfd; fd >= 0 {
+		b.group.freeze(false) // in version 1 frozen processes do not die
+		for {
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			if err != unix.EINTR {
+				break
+			}
 		}
+		b.mu.Lock()
+		b.pidfd = -1
+		b.mu.Unlock()
+		unix.Close(fd)
 	}
-	unix.Close(b.pidfd)
-	b.pidfd = -1
 	if b.conn != nil {
 		<-b.dead
 		b.conn.Close()

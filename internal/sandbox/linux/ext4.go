@@ -26,6 +26,7 @@ func formatExt4(f *os.File, size int64) error {
 	)
 	le := binary.LittleEndian
 	data := (size + block - 1) / block
+	data += min(data/48, 4096) // the kernel keeps 2 %, at most 4096 blocks, to itself
 	groups := int64(1)
 	var descBlocks, blocks int64
 	for {

@@ -258,11 +258,7 @@ func (in *instance) KillAll(ctx context.Context) error {
 func (in *instance) Close() error {
 	// Whatever waits for process 1 is released by its death, so it dies
 	// before we wait for them.
-	in.mu.Lock()
-	if fd := in.pidfd; fd >= 0 {
-		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-	}
-	in.mu.Unlock()
+	in.signal()
 	in.life.Lock()
 	defer in.life.Unlock()
 	if in.closed {
