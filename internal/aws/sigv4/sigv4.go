@@ -112,7 +112,7 @@ func Parse(r *http.Request) (Signature, error) {
 	case strings.HasPrefix(auth, "AWS ") || strings.Contains(r.URL.RawQuery, "AWSAccessKeyId="):
 		return Signature{}, errorf(Unsupported, "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
 	}
-	return Signature{}, errorf(Missing, "Missing Authentication Token")
+	return Signature{ContentSHA256: r.Header.Get("X-Amz-Content-Sha256")}, errorf(Missing, "Missing Authentication Token")
 }
 
 func parseHeader(r *http.Request, auth string) (Signature, error) {
