@@ -29,6 +29,9 @@ const (
 	endpointAddress   = "127.0.0.1:4566"
 )
 
+// Addresses are the addresses that every environment listens on, for drivers that prepare sandboxes.
+func Addresses() []string { return []string{runtimeAPIAddress, endpointAddress} }
+
 // The budgets of the shutdown phase, as AWS has them: with nothing but a runtime there is none.
 const (
 	internalShutdown = 500 * time.Millisecond
@@ -48,6 +51,7 @@ type environment struct {
 	retire chan struct{} // closed by whoever took it from its pool to end it
 
 	// Guarded by Fleet.mu.
+	started   time.Time
 	idleSince time.Time
 	retired   bool // ends after its invocation
 	released  bool // its memory was given to somebody else already
@@ -81,12 +85,13 @@ type extension struct {
 
 func newEnvironment(f *Fleet, fn *Function) *environment {
 	return &environment{
-		f:      f,
-		key:    fn.key(),
-		fn:     fn,
-		jobs:   make(chan *job, 1),
-		retire: make(chan struct{}),
-		fresh:  true,
+		f:       f,
+		key:     fn.key(),
+		fn:      fn,
+		jobs:    make(chan *job, 1),
+		retire:  make(chan struct{}),
+		started: time.Now(),
+		fresh:   true,
 	}
 }
 
@@ -229,7 +234,7 @@ func (e *environment) build(ctx context.Context) error {
 	if e.box, err = e.f.deps.Driver.Create(ctx, spec); err != nil {
 		return err
 	}
-	if e.listeners, err = e.box.Listen(runtimeAPIAddress, endpointAddress); err != nil {
+	if e.listeners, err = e.box.Listen(Addresses()...); err != nil {
 		return err
 	}
 	e.extensions = e.findExtensions()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,11 +84,14 @@ type Limits struct {
 	// Linger is how long an environment goes on running after an invocation before it is frozen. Freezing costs more
 	// than an invocation, so that a busy environment had better not be.
 	Linger time.Duration
+	// Age is how old an environment becomes: then its next invocation is its last. Its credentials must hold longer.
+	Age time.Duration
 }
 
 // DefaultLimits are AWS's, for a machine that may give memoryMB to functions.
 func DefaultLimits(memoryMB int) Limits {
-	return Limits{Concurrency: 1000, MemoryMB: memoryMB, Init: 10 * time.Second, Idle: 10 * time.Minute, Linger: 100 * time.Millisecond}
+	return Limits{Concurrency: 1000, MemoryMB: memoryMB, Init: 10 * time.Second, Idle: 10 * time.Minute,
+		Linger: 100 * time.Millisecond, Age: 6 * time.Hour}
 }
 
 // Resolver finds the language of a runtime on this machine.
@@ -185,6 +189,18 @@ func (f *Fleet) Retire(arn string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.retireLocked(func(k poolKey) bool { return k.arn == arn })
+}
+
+// CodeInUse reports whether an environment runs, or may start, from an unpacked archive.
+func (f *Fleet) CodeInUse(dir string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for env := range f.environments {
+		if env.fn.Code == dir || slices.Contains(env.fn.Layers, dir) {
+			return true
+		}
+	}
+	return false
 }
 
 // Stats counts what a fleet holds now.

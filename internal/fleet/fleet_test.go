@@ -23,11 +23,13 @@ import (
 	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/runtimes"
 	"github.com/mayflyhq/mayfly/internal/sandbox"
+	"github.com/mayflyhq/mayfly/internal/sandbox/linux"
 	"github.com/mayflyhq/mayfly/internal/sandbox/process"
 )
 
 // The test binary is its own function: started as a bootstrap, it does what the events say.
 func TestMain(m *testing.M) {
+	linux.MaybeInit()
 	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
 		functionMain()
 		return
@@ -48,8 +50,8 @@ func functionMain() {
 		http.Post(base+"/init/error", "application/json", strings.NewReader(`{"errorMessage":"no","errorType":"Custom"}`))
 		os.Exit(1)
 	case "once": // fails the first time, in each environment
-		if _, err := os.Stat(os.Getenv("TMPDIR") + "/once"); err != nil {
-			os.WriteFile(os.Getenv("TMPDIR")+"/once", nil, 0o600)
+		if _, err := os.Stat(os.TempDir() + "/once"); err != nil {
+			os.WriteFile(os.TempDir()+"/once", nil, 0o600)
 			os.Exit(3)
 		}
 	}
@@ -93,8 +95,6 @@ func functionMain() {
 		case "answer and exit":
 			http.Post(path, "application/json", bytes.NewReader(body))
 			os.Exit(5)
-		case "pid":
-			body = fmt.Append(nil, os.Getpid())
 		}
 		resp, err = http.Post(path, "application/json", bytes.NewReader(body))
 		if err == nil {
@@ -176,7 +176,28 @@ func (provided) Resolve(ctx context.Context, runtime, arch string) (runtimes.Lau
 	}, nil
 }
 
-// harness is a fleet with the process driver.
+// newDriver opens the driver that SANDBOX names; without it the one that isolates, where that works.
+func newDriver(t *testing.T) sandbox.Driver {
+	t.Helper()
+	name := os.Getenv("SANDBOX")
+	if name != "process" {
+		d, err := linux.New(linux.Config{Dir: t.TempDir(), Listen: Addresses(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		if err == nil {
+			return d
+		}
+		if name == "linux" {
+			t.Fatal(err)
+		}
+		t.Log("without isolation:", err)
+	}
+	d, err := process.New(process.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// harness is a fleet that runs the test binary as its functions.
 type harness struct {
 	*Fleet
 	t    *testing.T
@@ -188,15 +209,12 @@ type harness struct {
 
 func newHarness(t *testing.T, limits Limits) *harness {
 	t.Helper()
-	d, err := process.New(process.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { d.Close() })
-	return newHarnessOn(t, d, limits)
-}
-
-func newHarnessOn(t *testing.T, d sandbox.Driver, limits Limits) *harness {
+	d := newDriver(t)
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	h := &harness{t: t, logs: &logs{streams: map[string][]string{}}, bill: &bill{}, code: codeDir(t)}
 	h.Fleet = New(Deps{
 		Driver:      d,
@@ -236,6 +254,9 @@ func codeDir(t *testing.T) string {
 	codeOnce.Do(func() {
 		dir, err := os.MkdirTemp("", "fleet-code")
 		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, 0o755); err != nil { // the function is another user
 			t.Fatal(err)
 		}
 		self, err := os.Executable()
@@ -336,6 +357,7 @@ func TestInvoke(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	const bad = unhandled
+	empty := t.TempDir()
 	cases := []struct {
 		name          string
 		fn            func(*Function)
@@ -384,7 +406,7 @@ func TestFailures(t *testing.T) {
 			tail:    startLine + endLine + coldReport + "\n", again: "2",
 		},
 		{
-			name: "no bootstrap", fn: func(fn *Function) { fn.Code = os.TempDir() }, event: `{}`, functionError: bad,
+			name: "no bootstrap", fn: func(fn *Function) { fn.Code = empty }, event: `{}`, functionError: bad,
 			payload: `{"errorType":"Runtime.InvalidEntrypoint","errorMessage":"RequestId: ID Error: Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"}`,
 			tail: startLine + "RequestId: ID Error: Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]\nRuntime.InvalidEntrypoint\n" +
 				endLine + warmReport + "Status: error\tError Type: Runtime.InvalidEntrypoint\n",
@@ -491,11 +513,11 @@ func TestMemoryMakesRoomByEndingTheIdle(t *testing.T) {
 
 func TestNewRevisionGetsNewEnvironments(t *testing.T) {
 	h := newHarness(t, testLimits())
-	first := h.invoke(h.function(), `{"do":"pid"}`)
-	again := h.invoke(h.function(), `{"do":"pid"}`)
-	other := h.invoke(h.function(func(fn *Function) { fn.Revision = "2" }), `{"do":"pid"}`)
-	if string(first.Payload) != string(again.Payload) || string(first.Payload) == string(other.Payload) {
-		t.Errorf("pids %s %s, and %s of the new revision", first.Payload, again.Payload, other.Payload)
+	first := h.invoke(h.function(), `{"do":"count"}`)
+	again := h.invoke(h.function(), `{"do":"count"}`)
+	other := h.invoke(h.function(func(fn *Function) { fn.Revision = "2" }), `{"do":"count"}`)
+	if string(first.Payload) != "1" || string(again.Payload) != "2" || string(other.Payload) != "1" {
+		t.Errorf("counts %s %s, and %s of the new revision", first.Payload, again.Payload, other.Payload)
 	}
 }
 

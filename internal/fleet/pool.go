@@ -144,7 +144,7 @@ func (f *Fleet) release(env *environment, fit bool) (next *job, ok bool) {
 	defer f.mu.Unlock()
 	p := f.pools[env.key]
 	p.finishing--
-	if !fit || env.retired || f.stopping {
+	if !fit || env.retired || f.stopping || time.Since(env.started) > f.limits.Age {
 		return nil, false
 	}
 	if len(p.waiting) > 0 {
