@@ -27,6 +27,27 @@ func patience(n int64) time.Duration {
 	return 30*time.Second + time.Duration(n/minRate)*time.Second
 }
 
+// timedBody is a request body that must arrive in time, whoever reads it: net/http itself reads away what a handler left.
+// Once it is there the deadline goes, because net/http takes a read that fails while the handler runs for a caller that went away.
+type timedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+}
+
+func newTimedBody(w http.ResponseWriter, r *http.Request) *timedBody {
+	b := &timedBody{r.Body, http.NewResponseController(w)}
+	b.control.SetReadDeadline(time.Now().Add(patience(max(r.ContentLength, 0))))
+	return b
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
 // A limit is the largest body of an operation, and the error for a larger one.
 type limit struct {
 	bytes    int64
@@ -124,9 +145,6 @@ func (b *requestBody) read(l limit) error {
 		}
 		return l.tooLarge(length)
 	}
-	control := http.NewResponseController(b.w)
-	control.SetReadDeadline(time.Now().Add(patience(max(length, 0))))
-	defer control.SetReadDeadline(time.Time{})
 	if length < 0 {
 		length = l.bytes
 	}
@@ -149,9 +167,7 @@ func (b *requestBody) read(l limit) error {
 
 // discard reads away what is left of a body, within reason, so that a client that sends before it looks finds the answer.
 func (b *requestBody) discard() int64 {
-	control := http.NewResponseController(b.w)
-	control.SetReadDeadline(time.Now().Add(5 * time.Second))
-	defer control.SetReadDeadline(time.Time{})
+	http.NewResponseController(b.w).SetReadDeadline(time.Now().Add(5 * time.Second))
 	n, _ := io.CopyN(io.Discard, b.r.Body, 2*maxLambdaCode)
 	return n
 }

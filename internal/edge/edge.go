@@ -166,6 +166,9 @@ type sandboxKey struct{}
 func fromSandbox(ctx context.Context) bool { return ctx.Value(sandboxKey{}) != nil }
 
 func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		r.Body = newTimedBody(w, r)
+	}
 	if strings.HasPrefix(r.URL.Path, "/_mayfly/") {
 		e.internal.ServeHTTP(w, r)
 		return
