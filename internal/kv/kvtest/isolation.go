@@ -327,7 +327,7 @@ func testGuardedInserts(t *testing.T, db kv.DB) {
 
 // testNoStarvation has one transaction read all that fast writers change all the time.
 func testNoStarvation(t *testing.T, db kv.DB) {
-	const keys = 20
+	const keys = 2000
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for w := range 4 {

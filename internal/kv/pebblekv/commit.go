@@ -220,7 +220,6 @@ func (db *DB) wait(r *request) error {
 
 // commitLoop is the committer.
 func (db *DB) commitLoop() {
-	defer close(db.done)
 	var group []*request
 	for {
 		first, ok := db.queue.wait()
@@ -304,7 +303,8 @@ func (db *DB) write(batch *pebble.Batch) error {
 	if err != nil {
 		db.fuse.blow(err)
 	}
-	// Commit reports a failed log to Fatalf and not to its caller, so the fuse decides.
+	// If the log cannot be written Commit does not return; see fuse. Other failures in
+	// the meantime count as well.
 	return db.fuse.err()
 }
 

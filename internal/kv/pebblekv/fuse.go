@@ -2,13 +2,12 @@ package pebblekv
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
-	"strings"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -17,12 +16,18 @@ import (
 )
 
 // fuse is a file system that blows at the first failure to write and lets nothing be
-// changed from then on. What is on disk stays as it was, whatever Pebble goes on to try:
-// it would write the same data again after a failed fsync, which the system may then
-// report as done although it dropped the pages, or remove files that it believes
-// replaced.
+// changed from then on.
+//
+// Once the store is open, a change that fails, and every later one, does not return:
+// Pebble answers most such errors with a panic, or by trying again. It would write the
+// same data again after a failed fsync, which the system may then report as done although
+// it dropped the pages, or remove files that it believes replaced. So it is stopped where
+// it stands, which holds no lock that reads need, what is on disk stays as it was, and
+// whoever waits for a commit is told by the fuse. The goroutines that are stopped, few and
+// of Pebble's own, stay until the process ends.
 type fuse struct {
 	vfs.FS
+	armed atomic.Bool // the store is open
 	once  sync.Once
 	blown chan struct{} // closed when blown
 	cause error         // wraps kv.ErrFailed; set before blown closes
@@ -48,16 +53,32 @@ func (f *fuse) err() error {
 	}
 }
 
+// stop returns the error of a blown fuse, or, if the store is open, never.
+func (f *fuse) stop() error {
+	if f.armed.Load() {
+		select {}
+	}
+	return f.cause
+}
+
 // try runs one change of the file system, if still allowed, and blows if it fails.
 func (f *fuse) try(change func() error) error {
-	if err := f.err(); err != nil {
-		return err
+	if f.err() != nil {
+		return f.stop()
 	}
-	err := change()
-	if err != nil {
+	if err := change(); err != nil {
 		f.blow(err)
+		return f.stop()
 	}
-	return err
+	return nil
+}
+
+// spare is try for a change that may fail without harm.
+func (f *fuse) spare(change func() error) error {
+	if f.err() != nil {
+		return f.stop()
+	}
+	return change()
 }
 
 // open is try for a change that opens a file for writing.
@@ -86,14 +107,6 @@ func (f *fuse) OpenDir(name string) (vfs.File, error) {
 	return f.open(func() (vfs.File, error) { return f.FS.OpenDir(name) })
 }
 
-// Link may fail without harm: where it does, Pebble copies.
-func (f *fuse) Link(oldname, newname string) error {
-	if err := f.err(); err != nil {
-		return err
-	}
-	return f.FS.Link(oldname, newname)
-}
-
 func (f *fuse) Rename(oldname, newname string) error {
 	return f.try(func() error { return f.FS.Rename(oldname, newname) })
 }
@@ -102,21 +115,24 @@ func (f *fuse) MkdirAll(dir string, perm os.FileMode) error {
 	return f.try(func() error { return f.FS.MkdirAll(dir, perm) })
 }
 
-// Remove may fail without harm: a file too many is found and removed at the next open.
-func (f *fuse) Remove(name string) error {
-	if err := f.err(); err != nil {
-		return err
-	}
-	return f.FS.Remove(name)
+// Link is spared: where it does not work, Pebble copies.
+func (f *fuse) Link(oldname, newname string) error {
+	return f.spare(func() error { return f.FS.Link(oldname, newname) })
 }
 
-// RemoveAll is as Remove.
-func (f *fuse) RemoveAll(name string) error {
-	if err := f.err(); err != nil {
-		return err
-	}
-	return f.FS.RemoveAll(name)
+// Remove is spared: a file too many is found and removed at the next open.
+func (f *fuse) Remove(name string) error {
+	return f.spare(func() error { return f.FS.Remove(name) })
 }
+
+// RemoveAll is spared as Remove is.
+func (f *fuse) RemoveAll(name string) error {
+	return f.spare(func() error { return f.FS.RemoveAll(name) })
+}
+
+// Lock does nothing: Open holds the lock of the directory already, and longer than
+// Pebble would.
+func (f *fuse) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 // Unwrap implements vfs.FS.
 func (f *fuse) Unwrap() vfs.FS { return f.FS }
@@ -149,17 +165,10 @@ func (f *fusedFile) Preallocate(off, length int64) error {
 	return f.fuse.try(func() error { return f.File.Preallocate(off, length) })
 }
 
-// backgroundError is Pebble's report of a flush or compaction that failed. Those that
-// failed to write have blown the fuse already; those that failed to read do here, for a
-// store that cannot compact soon stalls.
-func (f *fuse) backgroundError(err error) {
-	if f.err() != nil {
-		// Pebble tries a failed flush again without a pause.
-		time.Sleep(50 * time.Millisecond)
-		return
-	}
-	f.blow(err)
-}
+// backgroundError is Pebble's report of a flush or compaction that failed. One that
+// failed to write never gets here; one that failed to read does, and a store that cannot
+// compact soon stalls.
+func (f *fuse) backgroundError(err error) { f.blow(err) }
 
 func (f *fuse) dataCorruption(info pebble.DataCorruptionInfo) {
 	f.blow(fmt.Errorf("corrupt data in %s: %w", info.Path, info.Details))
@@ -181,15 +190,12 @@ func (l logger) Errorf(format string, args ...any) {
 	l.log.Error(fmt.Sprintf(format, args...))
 }
 
-// Fatalf returns if the fuse is blown: then this is Pebble finding that it cannot write
-// its log or its manifest, and the rest of the process is better served by a store that
-// still reads. Anything else is a broken invariant, with which nothing may go on.
+// Fatalf returns if the fuse is blown: then this is Pebble finding during Open that it
+// cannot write, and it goes on to say so to its caller. Anything else is a broken
+// invariant, with which nothing may go on.
 func (l logger) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	l.log.Error(msg)
-	if strings.HasPrefix(msg, "pebble: fatal commit error") {
-		l.fuse.blow(errors.New(msg))
-	}
 	if l.fuse.err() == nil {
 		panic(msg)
 	}

@@ -17,7 +17,8 @@
 //
 // The first write error of any kind, in the log or in the background, fails the store:
 // from then on nothing in the directory is changed, writes answer kv.ErrFailed, and
-// reads go on. After a failed fsync only a fresh open can tell what the disk holds.
+// reads go on. After a failed fsync only a fresh open can tell what the disk holds. What
+// Pebble holds in memory stays there until the process ends.
 //
 // The layout on disk is described in docs/format/store.md.
 package pebblekv
@@ -27,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"log/slog"
 	"os"
 	"strconv"
@@ -65,6 +67,8 @@ const (
 	// formatVersion is the version of what this package writes; see
 	// docs/format/store.md.
 	formatVersion = "1"
+	// lockFile is locked while the store is open; Pebble's own tools use the same name.
+	lockFile = "LOCK"
 	// ownerFile holds the process id of who has the store open.
 	ownerFile = "OWNER"
 	// memDir is the directory of a store in memory.
@@ -78,19 +82,21 @@ var formatKey = []byte("\xffformat")
 // DB is a kv.DB in a Pebble store.
 type DB struct {
 	pebble *pebble.DB
-	lock   *pebble.Lock
+	lock   io.Closer
 	owner  string // path of the owner file
 	fuse   *fuse
 	seed   maphash.Seed // of the hashes in generations
 
 	mu      sync.Mutex
-	current *generation // the newest durable one
+	current *generation // the newest durable one; nil after Close
 	closed  bool
-	running sync.WaitGroup // Views, Updates and Resets; Add only under mu while not closed
+	running sync.WaitGroup     // Views, Updates and Clears; Add only under mu while not closed
+	unread  []*pebble.Snapshot // of generations that nothing reads any more, for the sweeper
+	sweep   sync.Cond          // of mu: unread has grown, or current is nil
 
 	watches watches
 	queue   queue
-	done    chan struct{} // closed when the committer has ended
+	done    sync.WaitGroup // committer and sweeper
 }
 
 var _ kv.DB = (*DB)(nil)
@@ -118,14 +124,15 @@ func Open(opts Options) (*DB, error) {
 		owner: fs.PathJoin(dir, ownerFile),
 		fuse:  newFuse(fs),
 		seed:  maphash.MakeSeed(),
-		done:  make(chan struct{}),
 	}
+	db.sweep.L = &db.mu
 	db.queue.init()
 	if err := db.open(dir, opts); err != nil {
 		lock.Close()
 		return nil, err
 	}
-	go db.commitLoop()
+	db.done.Go(db.commitLoop)
+	db.done.Go(db.sweepLoop)
 	return db, nil
 }
 
@@ -136,7 +143,6 @@ func (db *DB) open(dir string, opts Options) error {
 	}
 	po := &pebble.Options{
 		FS:                 db.fuse,
-		Lock:               db.lock,
 		FormatMajorVersion: pebbleFormat,
 		CacheSize:          cmpOr(opts.CacheBytes, 8<<20),
 		MemTableSize:       cmpOr(opts.MemTableBytes, 4<<20),
@@ -146,17 +152,37 @@ func (db *DB) open(dir string, opts Options) error {
 	for i := range po.Levels {
 		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // 1 % of the lookups of absent keys read a block in vain
 	}
-	p, err := pebble.Open(dir, po)
-	if err != nil {
-		return fmt.Errorf("open store %s: %w", dir, openError(err))
+	p, err := openPebble(dir, po)
+	if err == nil {
+		err = checkFormat(p)
 	}
-	if err := checkFormat(p); err != nil {
-		p.Close()
+	db.fuse.armed.Store(true)
+	if failed := db.fuse.err(); failed != nil {
+		err = failed // the cause, which Pebble may not have told; it is stopped as it stands
+	} else if err != nil && p != nil {
+		err = errors.Join(err, p.Close())
+	}
+	if err != nil {
 		return fmt.Errorf("open store %s: %w", dir, err)
 	}
 	db.pebble = p
 	db.current = &generation{snapshot: p.NewSnapshot(), refs: 1}
 	return nil
+}
+
+// openPebble is pebble.Open without its panics, which it raises for some failures to
+// write, and with its errors told apart.
+func openPebble(dir string, opts *pebble.Options) (p *pebble.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			p, err = nil, fmt.Errorf("pebble: %v", r)
+		}
+	}()
+	p, err = pebble.Open(dir, opts)
+	if err != nil && strings.Contains(err.Error(), "format major version") {
+		err = fmt.Errorf("%w: a newer release wrote it (%w)", kv.ErrFormat, err)
+	}
+	return p, err
 }
 
 func cmpOr[T comparable](v, otherwise T) T {
@@ -165,14 +191,6 @@ func cmpOr[T comparable](v, otherwise T) T {
 		return otherwise
 	}
 	return v
-}
-
-// openError marks the errors of Pebble that mean a newer format.
-func openError(err error) error {
-	if strings.Contains(err.Error(), "format major version") {
-		return fmt.Errorf("%w: a newer release wrote it (%w)", kv.ErrFormat, err)
-	}
-	return err
 }
 
 // checkFormat writes the format version into a new store and compares it in an old one.
@@ -204,9 +222,9 @@ func checkFormat(p *pebble.DB) error {
 
 // lockDir takes the directory's lock and leaves this process's id beside it, for the
 // message that the next one to try gets.
-func lockDir(fs vfs.FS, dir string) (*pebble.Lock, error) {
+func lockDir(fs vfs.FS, dir string) (io.Closer, error) {
 	owner := fs.PathJoin(dir, ownerFile)
-	lock, err := pebble.LockDirectory(dir, fs)
+	lock, err := fs.Lock(fs.PathJoin(dir, lockFile))
 	if err != nil {
 		var path *os.PathError
 		if errors.As(err, &path) { // the lock file itself cannot be made
@@ -284,14 +302,35 @@ func (db *DB) acquire() *generation {
 	return db.current
 }
 
-// release gives a generation back; the last one to do so closes its snapshot.
+// release gives a generation back.
 func (db *DB) release(g *generation) {
 	db.mu.Lock()
-	g.refs--
-	last := g.refs == 0
-	db.mu.Unlock()
-	if last {
-		_ = g.snapshot.Close() // only fails when closed twice
+	defer db.mu.Unlock()
+	if g.refs--; g.refs == 0 {
+		db.unread = append(db.unread, g.snapshot)
+		db.sweep.Signal()
+	}
+}
+
+// sweepLoop is the sweeper. It closes snapshots, which may have to wait until Pebble has
+// written its manifest, for which no reader and no commit should.
+func (db *DB) sweepLoop() {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for {
+		for len(db.unread) == 0 {
+			if db.current == nil {
+				return
+			}
+			db.sweep.Wait()
+		}
+		unread := db.unread
+		db.unread = nil
+		db.mu.Unlock()
+		for _, s := range unread {
+			_ = s.Close() // fails only when closed twice
+		}
+		db.mu.Lock()
 	}
 }
 
@@ -307,13 +346,25 @@ func (db *DB) Close() error {
 
 	db.watches.close()
 	db.running.Wait()
-	db.queue.close()
-	<-db.done
-	db.release(db.current)
-	err := db.pebble.Close()
-	if failed := db.fuse.err(); failed != nil {
-		err = failed // the first cause, not what followed from it
+	// Nothing reads or waits any more. What remains is Pebble's to end, unless the fuse
+	// has stopped it, or does now.
+	ended := make(chan error, 1)
+	go func() {
+		db.queue.close()
+		db.release(db.current)
+		db.mu.Lock()
+		db.current = nil
+		db.mu.Unlock()
+		db.sweep.Signal()
+		db.done.Wait()
+		ended <- db.pebble.Close()
+	}()
+	var err error
+	select {
+	case err = <-ended:
+	case <-db.fuse.blown:
+		err = db.fuse.err()
 	}
-	_ = db.fuse.Remove(db.owner) // a stale one does no harm
+	_ = db.fuse.FS.Remove(db.owner) // a stale one does no harm
 	return errors.Join(err, db.lock.Close())
 }

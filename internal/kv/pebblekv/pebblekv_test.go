@@ -3,7 +3,16 @@ package pebblekv_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.uber.org/goleak"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
 	"github.com/mayflyhq/mayfly/internal/kv/kvtest"
@@ -57,4 +66,181 @@ func open(t testing.TB, opts pebblekv.Options) *pebblekv.DB {
 		t.Fatal(err)
 	}
 	return db
+}
+
+func TestLocked(t *testing.T) {
+	dir := t.TempDir()
+	db := open(t, pebblekv.Options{Dir: dir})
+	_, err := pebblekv.Open(pebblekv.Options{Dir: dir})
+	if !errors.Is(err, kv.ErrLocked) || !strings.Contains(err.Error(), "this process") {
+		t.Errorf("a second open in this process: %v", err)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^TestLockedChild$", "-test.v")
+	cmd.Env = append(os.Environ(), childDir+"="+dir)
+	out, err := cmd.CombinedOutput()
+	if want := fmt.Sprintf("in use by process %d\n", os.Getpid()); err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("an open in another process: %v, %s", err, out)
+	}
+	if err := db.Update(t.Context(), func(tx kv.Tx) error { tx.Set([]byte("a"), nil); return nil }); err != nil {
+		t.Errorf("after others tried: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, pebblekv.Options{Dir: dir}).Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLockedChild is the other process of TestLocked.
+func TestLockedChild(t *testing.T) {
+	dir := os.Getenv(childDir)
+	if dir == "" {
+		t.Skip("runs only as the child of TestLocked")
+	}
+	_, err := pebblekv.Open(pebblekv.Options{Dir: dir})
+	if !errors.Is(err, kv.ErrLocked) {
+		t.Fatal(err)
+	}
+	fmt.Println(err)
+}
+
+func TestFormat(t *testing.T) {
+	for name, change := range map[string]func(*pebble.DB) error{
+		"a newer version":   func(db *pebble.DB) error { return db.Set([]byte("\xffformat"), []byte("2"), pebble.Sync) },
+		"no version":        func(db *pebble.DB) error { return db.Delete([]byte("\xffformat"), pebble.Sync) },
+		"the right version": func(db *pebble.DB) error { return nil },
+	} {
+		fs := vfs.NewMem()
+		db := open(t, pebblekv.Options{Dir: "store", FS: fs})
+		if err := db.Update(t.Context(), func(tx kv.Tx) error { tx.Set([]byte("a"), nil); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := pebble.Open("store", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatValueSeparation, Logger: quiet{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(change(raw), raw.Close()); err != nil {
+			t.Fatal(err)
+		}
+		db, err = pebblekv.Open(pebblekv.Options{Dir: "store", FS: fs})
+		if name == "the right version" {
+			if err != nil {
+				t.Error(err)
+			}
+			db.Close()
+		} else if !errors.Is(err, kv.ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestOpenFails(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pebblekv.Open(pebblekv.Options{Dir: filepath.Join(file, "store")}); err == nil || errors.Is(err, kv.ErrLocked) {
+		t.Errorf("a directory below a file: %v", err)
+	}
+	if _, err := pebblekv.Open(pebblekv.Options{}); err == nil {
+		t.Error("no directory was taken")
+	}
+}
+
+// TestClear empties ranges while transactions run.
+func TestClear(t *testing.T) {
+	db := open(t, pebblekv.Options{InMemory: true})
+	fill := func() {
+		if err := db.Update(t.Context(), func(tx kv.Tx) error {
+			for i := range 10 {
+				tx.Set(kv.Key("a", i), nil)
+				tx.Set(kv.Key("b", i), nil)
+			}
+			kv.GuardFor("a").Change(tx)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func() (n int) {
+		_ = db.View(t.Context(), func(r kv.Reader) error {
+			for range r.Scan(kv.Range{}) {
+				n++
+			}
+			return nil
+		})
+		return n
+	}
+	fill()
+	if err := db.Clear(t.Context(), kv.Prefix("a")); err != nil || count() != 11 {
+		t.Errorf("%d keys are left of 21 (%v)", count(), err)
+	}
+	fill()
+	runs := 0
+	if err := db.Update(t.Context(), func(tx kv.Tx) error {
+		_, ok, err := tx.Get(kv.Key("a", 1))
+		if runs++; runs == 1 {
+			if err := db.Clear(t.Context(), kv.Range{}); err != nil {
+				t.Error(err)
+			}
+		} else if ok {
+			t.Error("a cleared key is read")
+		}
+		tx.Set([]byte("after"), nil)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if runs != 2 || count() != 1 {
+		t.Errorf("%d runs and %d keys, want 2 and 1", runs, count())
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Clear(t.Context(), kv.Range{}); !errors.Is(err, kv.ErrClosed) {
+		t.Errorf("Clear after Close: %v", err)
+	}
+}
+
+// TestClearKeepsFormat reopens a store that was cleared.
+func TestClearKeepsFormat(t *testing.T) {
+	fs := vfs.NewMem()
+	for range 2 {
+		db := open(t, pebblekv.Options{Dir: "store", FS: fs})
+		if err := errors.Join(db.Clear(t.Context(), kv.Range{}), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestNoGoroutineStays closes stores and counts what runs on.
+func TestNoGoroutineStays(t *testing.T) {
+	ignore := goleak.IgnoreCurrent()
+	for range 3 {
+		db := open(t, pebblekv.Options{Dir: t.TempDir()})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for range db.Watch(ctx, nil) {
+			}
+		}()
+		if err := db.Update(t.Context(), func(tx kv.Tx) error { tx.Set([]byte("a"), nil); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		cancel()
+	}
+	goleak.VerifyNone(t, ignore)
 }
