@@ -104,11 +104,13 @@ class RuntimeApi {
     });
   }
 
+  // connect opens the connection ahead of the first request.
   connect() {
     const socket = net.connect({ host: this.hostname, port: this.port, noDelay: true });
     const parser = new Parser();
     socket.setNoDelay(true); // for Node.js 16, whose connect does not know the option
     this.socket = socket;
+    socket.unref();
     socket.on('data', (data) => {
       const answer = parser.add(data);
       if (answer !== null) {

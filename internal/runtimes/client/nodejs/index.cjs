@@ -4,7 +4,9 @@
 
 const { RuntimeApi } = require('./api.cjs');
 const logs = require('./logs.cjs');
-const errors = require('./errors.cjs');
+
+// Loaded when there is an error.
+const errors = () => require('./errors.cjs');
 
 // Called when nothing is left to run, which is how a handler that called back, or forgot to, comes to its end.
 let whenIdle = () => {};
@@ -13,9 +15,10 @@ process.on('beforeExit', () => whenIdle());
 function main() {
   const api = new RuntimeApi(process.env.AWS_LAMBDA_RUNTIME_API);
   logs.patchConsole();
+  api.connect(); // which takes its time while the handler is loaded
   // Where an error goes that nobody catches.
   const failure = {
-    post: (error) => api.failInit(errors.payload(error), errors.cause(error)),
+    post: (error) => api.failInit(errors().payload(error), errors().cause(error)),
   };
   const die = (label, status) => (error) => {
     logs.error(label, error);
@@ -29,7 +32,7 @@ function main() {
   const dieUnhandled = die('Unhandled Promise Rejection', 128);
   process.on('uncaughtException', dieUncaught);
   process.on('unhandledRejection', (reason, promise) => {
-    dieUnhandled(new errors.UnhandledPromiseRejection(reason, promise));
+    dieUnhandled(new (errors().UnhandledPromiseRejection)(reason, promise));
   });
   const { load } = require('./loader.cjs');
   load(process.env.LAMBDA_TASK_ROOT || process.cwd(), process.env._HANDLER || '').then((fn) => {
@@ -49,7 +52,7 @@ function loop(api, fn, failure) {
       } else {
         delete process.env._X_AMZN_TRACE_ID;
       }
-      failure.post = (error) => api.fail(id, errors.payload(error), errors.cause(error));
+      failure.post = (error) => api.fail(id, errors().payload(error), errors().cause(error));
       const invocation = { api, id, headers, body, next: () => setImmediate(loop, api, fn, failure) };
       if (fn.streaming) {
         require('./stream.cjs').invoke(fn, invocation, makeContext, setWhenIdle);
@@ -86,7 +89,7 @@ function invoke(fn, { api, id, headers, body, next }) {
     settled = true;
     whenIdle = () => {};
     logs.error('Invoke Error', error);
-    afterwards(api.fail(id, errors.payload(error), errors.cause(error)));
+    afterwards(api.fail(id, errors().payload(error), errors().cause(error)));
   };
   const succeed = (result) => {
     settled = true;
@@ -95,7 +98,7 @@ function invoke(fn, { api, id, headers, body, next }) {
     try {
       text = JSON.stringify(result === undefined ? null : result);
     } catch {
-      fail(fn.callbacks ? new Error('Unable to stringify response body') : new errors.JSONStringifyError());
+      fail(fn.callbacks ? new Error('Unable to stringify response body') : new (errors().JSONStringifyError)());
       return;
     }
     afterwards(api.respond(id, text === undefined ? 'null' : text));
@@ -123,7 +126,7 @@ function invoke(fn, { api, id, headers, body, next }) {
   // The handler never called back. A promise that can no longer settle is an error, a callback not called is not.
   whenIdle = () => {
     if (fn.async || !fn.callbacks) {
-      fail(new errors.NodeJsExit());
+      fail(new (errors().NodeJsExit)());
     } else {
       succeed(null);
     }

@@ -4,7 +4,9 @@
 
 const fs = require('fs');
 const path = require('path');
-const errors = require('./errors.cjs');
+
+// Loaded when there is an error.
+const errors = () => require('./errors.cjs');
 
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWaterMark');
@@ -13,7 +15,7 @@ const HIGH_WATER_MARK = Symbol.for('aws.lambda.runtime.handler.streaming.highWat
 async function load(root, name) {
   defineGlobals();
   if (name.includes('..')) {
-    throw new errors.MalformedHandlerName(
+    throw new (errors().MalformedHandlerName)(
       `'${name}' is not a valid handler name. Use absolute paths when specifying root directories in handler names.`,
     );
   }
@@ -21,25 +23,25 @@ async function load(root, name) {
   const directory = name.slice(0, name.indexOf(base));
   const dot = base.indexOf('.');
   if (dot < 0) {
-    throw new errors.MalformedHandlerName('Bad handler');
+    throw new (errors().MalformedHandlerName)('Bad handler');
   }
   let found = await loadModule(root, directory, base.slice(0, dot));
   for (const key of base.slice(dot + 1).split('.')) {
     found = found && found[key];
   }
   if (!found) {
-    throw new errors.HandlerNotFound(`${name} is undefined or not exported`);
+    throw new (errors().HandlerNotFound)(`${name} is undefined or not exported`);
   }
   if (typeof found !== 'function') {
-    throw new errors.HandlerNotFound(`${name} is not a function`);
+    throw new (errors().HandlerNotFound)(`${name} is not a function`);
   }
   const streaming = found[STREAMING];
   if (streaming && streaming !== 'response') {
-    throw new errors.MalformedStreamingHandler('Only response streaming is supported.');
+    throw new (errors().MalformedStreamingHandler)('Only response streaming is supported.');
   }
   const callbacks = runtimeMajor() < 24;
   if (!callbacks && !streaming && found.length >= 3) {
-    throw new errors.CallbackHandlerDeprecated(
+    throw new (errors().CallbackHandlerDeprecated)(
       'ERROR: AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. ' +
         'You need to modify this function to use a supported handler signature to use Node.js 24 or later.',
     );
@@ -82,10 +84,10 @@ async function loadModule(root, directory, name) {
     return await findModule(root, directory, name);
   } catch (error) {
     if (error instanceof SyntaxError) {
-      throw new errors.UserCodeSyntaxError(error);
+      throw new (errors().UserCodeSyntaxError)(error);
     }
     if (error && error.code === 'MODULE_NOT_FOUND') {
-      throw new errors.ImportModuleError(error);
+      throw new (errors().ImportModuleError)(error);
     }
     throw error;
   }

@@ -4,7 +4,6 @@
 
 const fs = require('fs');
 const { format } = require('util');
-const errors = require('./errors.cjs');
 
 const LEVELS = ['TRACE', 'DEBUG', 'INFO', 'WARN', 'ERROR', 'FATAL']; // a frame has the place in this list, from 1
 const FRAME = 0xa55a0002;
@@ -121,6 +120,7 @@ function expanded(error) {
 
 // error writes the record of a failure, which has a label in the text format only.
 function error(label, value) {
+  const errors = require('./errors.cjs');
   value = errors.asError(value);
   if (json) {
     console.error(value);

@@ -11,6 +11,7 @@ const fs = require('fs');
 const Module = require('module');
 
 require('./loader.cjs');
+require('./errors.cjs');
 require('./stream.cjs');
 require('url');
 
