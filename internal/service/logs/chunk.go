@@ -26,8 +26,9 @@ const (
 const (
 	chunkSpan      = 60_000    // ms, the most between the first and the last event
 	chunkBytes     = 256 << 10 // from which on no further event is added
-	compressAbove  = 512       // bytes; below, compression saves nothing on the pages that the store writes
-	eventOverhead  = 26        // bytes that AWS counts for an event besides its message
+	maxChunkBytes  = chunkBytes + 2*maxEventBytes
+	compressAbove  = 512 // bytes; below, compression saves nothing on the pages that the store writes
+	eventOverhead  = 26  // bytes that AWS counts for an event besides its message
 	maxPooledBytes = 4 << 20
 )
 
@@ -35,8 +36,8 @@ var errCorrupt = errors.New("logs: a chunk is corrupt")
 
 // packed is a chunk ready to be written.
 type packed struct {
-	first, size int64
-	value       []byte
+	first, span, size int64
+	value             []byte
 }
 
 // packer turns events into chunks. It is reused; the chunks are valid until the next call.
@@ -63,7 +64,7 @@ func (p *packer) pack(events []logsapi.InputLogEvent, ingested int64) []packed {
 			size += int64(len(*e.Message)) + eventOverhead
 		}
 		p.raw, events = raw, events[n:]
-		p.chunks = append(p.chunks, packed{first: first, size: size, value: p.seal(raw)})
+		p.chunks = append(p.chunks, packed{first: first, span: prev - first, size: size, value: p.seal(raw)})
 	}
 	return p.chunks
 }
@@ -103,9 +104,12 @@ func openChunk(first int64, value []byte) (*chunk, error) {
 	switch value[0] {
 	case plainChunk:
 	case s2Chunk:
-		var err error
-		if raw, err = s2.Decode(nil, raw); err != nil {
-			return nil, errors.Join(errCorrupt, err)
+		n, err := s2.DecodedLen(raw)
+		if err == nil && n <= maxChunkBytes {
+			raw, err = s2.Decode(nil, raw)
+		}
+		if err != nil || n > maxChunkBytes {
+			return nil, errCorrupt
 		}
 	default:
 		return nil, errCorrupt

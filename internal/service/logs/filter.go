@@ -205,6 +205,9 @@ func (sr *search) run() (*spot, error) {
 		if entries++; (scanned >= maxScanBytes || entries > maxScanChunks) && e.first > sr.from.ts {
 			return sr.cut(e.first), nil
 		}
+		if e.first+e.span < sr.from.ts {
+			continue
+		}
 		name, err := sr.name(&e)
 		if err != nil {
 			return nil, err

@@ -73,11 +73,12 @@ func (sc scope) write(tx kv.Tx, g *logGroup, st *logStream, chunks []packed, las
 	oldLast, isNew := st.Last, st.Chunks == 0
 	for i := range chunks {
 		c := &chunks[i]
-		e := indexEntry{first: c.first, stream: st.ID, seq: st.Chunks, size: c.size, name: st.Name}
+		e := indexEntry{first: c.first, stream: st.ID, seq: st.Chunks, size: c.size, span: c.span, name: st.Name}
 		tx.Set(sc.chunkKey(g.ID, st.ID, c.first, st.Chunks), c.value)
 		tx.Set(sc.timeKey(g.ID, &e), e.value())
 		st.Chunks++
 		st.Bytes += c.size
+		st.Span = max(st.Span, c.span)
 	}
 	if first := chunks[0].first; isNew || first < st.First {
 		st.First = first

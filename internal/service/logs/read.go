@@ -39,7 +39,7 @@ func (s *Service) getLogEvents(ctx context.Context, in *logsapi.GetLogEventsInpu
 		if err != nil {
 			return err
 		}
-		w := window{sc: sc, group: g.ID, stream: st.ID, limit: limit}
+		w := window{sc: sc, group: g.ID, stream: st.ID, span: st.Span, limit: limit}
 		w.from.ts = min(max(num(in.StartTime, 0), horizon(time.Now().UnixMilli(), g.Retention)), maxTimestamp)
 		w.to = lastPosition
 		if in.EndTime != nil {
@@ -106,19 +106,20 @@ func later(p, q position) position {
 type window struct {
 	sc            scope
 	group, stream int64
+	span          int64 // of the stream's chunks, at most
 	from, to      position
 	backward      bool
 	limit         int
 }
 
-// read returns the events of the window in order. Chunks may overlap in time, though none spans more than chunkSpan. So
+// read returns the events of the window in order. Chunks may overlap in time, though none spans more than span. So
 // events are settled, which means that no chunk still to be read holds an earlier one (backward: a later one), when
 // the scan has come past them by as much.
 func (w *window) read(r kv.Reader) ([]event, error) {
 	if w.from.compare(w.to) >= 0 {
 		return nil, nil
 	}
-	rg := w.sc.chunks(w.group, w.stream, w.from.ts-chunkSpan, w.to.ts)
+	rg := w.sc.chunks(w.group, w.stream, w.from.ts-w.span, w.to.ts)
 	if w.backward {
 		rg = rg.Backward()
 	}
@@ -163,7 +164,7 @@ func (w *window) enough(events []event, first int64) bool {
 	n, bytes := 0, 0
 	for i := range events {
 		e := &events[i]
-		if !w.backward && e.pos.ts < first || w.backward && e.pos.ts > first+chunkSpan {
+		if !w.backward && e.pos.ts < first || w.backward && e.pos.ts > first+w.span {
 			n++
 			bytes += len(e.message)
 		}

@@ -17,7 +17,7 @@ const (
 	streamTable  = "logs.stream"  // group id, name -> stream
 	lastTable    = "logs.last"    // group id, time of the last event, stream name -> nothing
 	chunkTable   = "logs.chunk"   // group id, stream id, time of the first event, sequence -> chunk
-	timeTable    = "logs.time"    // group id, time of the first event, stream id, sequence -> size of the chunk, stream name
+	timeTable    = "logs.time"    // group id, time of the first event, stream id, sequence -> size and span of the chunk, stream name
 	deletedTable = "logs.deleted" // group id, stream id or 0 for all of the group -> nothing
 )
 
@@ -51,6 +51,7 @@ type logStream struct {
 	Ingested int64 `json:"ingested,omitempty"` // when the last event came, ms
 	Chunks   int64 `json:"chunks,omitempty"`   // chunks written so far; the sequence of the next one
 	Bytes    int64 `json:"bytes,omitempty"`    // of the events that are stored
+	Span     int64 `json:"span,omitempty"`     // ms, the most between the first and the last event of a chunk
 
 	Name string `json:"-"` // in the key
 }
@@ -128,6 +129,7 @@ func decodeChunkKey(key []byte) (first, seq int64, err error) {
 type indexEntry struct {
 	first, stream, seq int64
 	size               int64 // of the chunk's events
+	span               int64 // ms, from its first event to its last
 	name               string
 }
 
@@ -135,8 +137,11 @@ func (sc scope) timeKey(group int64, e *indexEntry) []byte {
 	return kv.Key(timeTable, sc.account, sc.region, group, e.first, e.stream, e.seq)
 }
 
+// value is two uvarints and the name.
 func (e *indexEntry) value() []byte {
-	b := binary.AppendUvarint(make([]byte, 0, binary.MaxVarintLen64+len(e.name)), uint64(e.size))
+	b := make([]byte, 0, 2*binary.MaxVarintLen64+len(e.name))
+	b = binary.AppendUvarint(b, uint64(e.size))
+	b = binary.AppendUvarint(b, uint64(e.span))
 	return append(b, e.name...)
 }
 
@@ -149,14 +154,18 @@ func (sc scope) times(group, from, to int64) kv.Range {
 }
 
 func decodeIndexEntry(e kv.Entry) (x indexEntry, err error) {
-	size, n := binary.Uvarint(e.Value)
-	if err = kv.Decode(e.Key, nil, nil, nil, nil, &x.first, &x.stream, &x.seq); err == nil && n <= 0 {
-		err = fmt.Errorf("logs: no size at %s", kv.Format(e.Key))
-	}
-	if err != nil {
+	if err := kv.Decode(e.Key, nil, nil, nil, nil, &x.first, &x.stream, &x.seq); err != nil {
 		return x, err
 	}
-	x.size, x.name = int64(size), string(e.Value[n:])
+	rest := e.Value
+	for _, p := range []*int64{&x.size, &x.span} {
+		v, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return x, fmt.Errorf("logs: the index is corrupt at %s", kv.Format(e.Key))
+		}
+		*p, rest = int64(v), rest[n:]
+	}
+	x.name = string(rest)
 	return x, nil
 }
 
