@@ -1,0 +1,42 @@
+// Package lambda is the AWS Lambda service: functions, their versions, aliases and tags, and the front for invocations. It keeps what a
+// function is; the fleet, behind the Invoker interface, runs it.
+//
+// # What is served
+//
+// Functions from .zip archives sent as ZipFile: create, read, list, update of code and configuration, delete. Published versions and
+// aliases with weighted routing. Tags of functions. Invoke with the types RequestResponse and DryRun. What a function
+// has not got (reserved concurrency, code signing, a resource policy, a runtime pinned) is told by the operations that read it. All
+// other operations have no handler, and the Mux answers for them.
+//
+// # Invariants
+//
+//   - $LATEST and the published versions are records of one kind, keyed by number; $LATEST is 0. A published version changes no
+//     more once it is Active. Numbers are never used twice.
+//   - What a caller named is resolved in one place: locate reads name and qualifier, find and routes read what they lead to.
+//   - A version is in transition exactly if its transition row exists; both are written by putVersion. Run moves it on, after a
+//     crash too. See the table in state.go.
+//   - Invocations run what serves: during an update, and after one that failed, that is the deployment before it.
+//   - Every mutation, those of Run included, gives a version a new RevisionId, and every deployment an ID under which
+//     environments are shared.
+//   - An archive is durable as a blob before a version refers to it, and unpacked before the version is Active. It is unpacked
+//     once for all versions that have it, complete or not at all, and removed when no version needs it and no environment
+//     runs from it. The use rows, written by putVersion, say who needs it.
+//   - One process owns the store: targets caches what invocations need in its memory.
+//
+// # Differences from AWS
+//
+//   - Refused, since they would have no effect: code from S3, container images, layers, VPC subnets and security groups (none
+//     exist), file systems, customer managed keys, code signing, durable functions, tenant isolation, Managed Instances,
+//     InvocationType Event.
+//   - Kept and shown but without effect yet: TracingConfig (no traces), DeadLetterConfig (no asynchronous invocations), SnapStart
+//     (OptimizationStatus is Off), and Ipv6AllowedForDualStack.
+//   - The role must be in the function's account; whether it exists and trusts Lambda is not checked.
+//   - The whole archive is unpacked and checked by the call that sends it, so that a bad one is refused at once. Pending lasts
+//     milliseconds.
+//   - Files are readable by all and writable by none; if anyone may execute a file, all may. Absolute symbolic links, links that lead
+//     outside, duplicates, special files, and archives of more than 100,000 files and directories are refused.
+//   - A function whose language is missing on the machine becomes Failed with StateReasonCode InvalidRuntime and a reason that says what
+//     to install; an update tries again.
+//   - RuntimeVersionConfig appears when a version becomes Active, on AWS already in the answer of CreateFunction.
+//   - The limit of total code size, and of requests to the control plane per second, is not enforced.
+package lambda

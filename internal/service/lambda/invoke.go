@@ -1,0 +1,134 @@
+package lambda
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+
+	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
+	"github.com/mayflyhq/mayfly/internal/call"
+	"github.com/mayflyhq/mayfly/internal/fleet"
+)
+
+const maxClientContext = 3583 // bytes in base64
+
+// Values that answers point to.
+var (
+	statusOK        = int32(http.StatusOK)
+	statusNoContent = int32(http.StatusNoContent)
+	unhandled       = "Unhandled"
+)
+
+// invoke serves synchronous invocations and dry runs. Payloads pass through as they came.
+func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambdaapi.InvokeOutput, error) {
+	info := call.From(ctx)
+	c, ref, err := locate(ctx, "InvokeFunction", in.FunctionName, in.Qualifier)
+	if err != nil {
+		return nil, err
+	}
+	kind := lambdaapi.InvocationTypeRequestResponse
+	assign(&kind, in.InvocationType)
+	if len(in.Payload) > s.limits.PayloadBytes {
+		return nil, lambdaapi.ErrRequestTooLargeException("%d byte payload is too large for the %s invocation type (limit %d bytes)",
+			len(in.Payload), kind, s.limits.PayloadBytes)
+	}
+	t, err := s.target(ctx, c, ref)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case kind == lambdaapi.InvocationTypeEvent:
+		return nil, errNotServed("InvocationType Event: asynchronous invocation is")
+	case in.DurableExecutionName != nil:
+		return nil, errNotServed("DurableExecutionName: durable functions are")
+	case in.TenantId != nil:
+		return nil, lambdaapi.ErrInvalidParameterValueException(
+			"The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try again.")
+	case kind == lambdaapi.InvocationTypeDryRun:
+		return &lambdaapi.InvokeOutput{StatusCode: &statusNoContent}, nil
+	}
+	client, err := clientContext(in.ClientContext)
+	if err != nil {
+		return nil, err
+	}
+	payload := in.Payload
+	if len(payload) == 0 {
+		payload = emptyEvent
+	}
+	if err := checkJSON(payload); err != nil {
+		return nil, err
+	}
+	e := t.pick()
+	for !e.code.take() {
+		// The version was replaced since it was looked up, and its code is going away.
+		s.targets.change(c, ref.name)()
+		if t, err = s.target(ctx, c, ref); err != nil {
+			return nil, err
+		}
+		e = t.pick()
+	}
+	defer e.code.give()
+	tail := in.LogType != nil && *in.LogType == lambdaapi.LogTypeTail
+	res, err := s.invoker.Invoke(ctx, e.function, &fleet.Request{
+		RequestID:     info.RequestID,
+		InvokedARN:    t.arn,
+		Trace:         info.Trace,
+		ClientContext: client,
+		Payload:       payload,
+		LogTail:       tail,
+	})
+	if err != nil {
+		return nil, invokeError(ctx, err)
+	}
+	out := &lambdaapi.InvokeOutput{StatusCode: &statusOK, Payload: res.Payload, ExecutedVersion: &e.version}
+	switch res.FunctionError {
+	case "":
+	case unhandled:
+		out.FunctionError = &unhandled
+	default:
+		out.FunctionError = &res.FunctionError
+	}
+	if tail {
+		out.LogResult = new(base64.StdEncoding.EncodeToString(res.LogTail))
+	}
+	return out, nil
+}
+
+// emptyEvent is what a function gets that was invoked without payload.
+var emptyEvent = []byte("{}")
+
+// clientContext decodes a client context to JSON.
+func clientContext(in *string) (string, error) {
+	if in == nil || *in == "" {
+		return "", nil
+	}
+	if len(*in) > maxClientContext {
+		return "", lambdaapi.ErrInvalidRequestContentException("Client context must be less than or equal to %d bytes when Base64-encoded.", maxClientContext)
+	}
+	b, err := base64.StdEncoding.DecodeString(*in)
+	if err != nil || !isObject(b) {
+		return "", lambdaapi.ErrInvalidRequestContentException("Client context must be a valid Base64-encoded JSON object.")
+	}
+	return string(b), nil
+}
+
+// invokeError words an error of the Invoker.
+func invokeError(ctx context.Context, err error) error {
+	if throttled, ok := errors.AsType[*fleet.ThrottledError](err); ok {
+		return lambdaapi.ErrTooManyRequestsException("Rate Exceeded.").With("Reason", throttled.Reason).With("Type", "User")
+	}
+	if errors.Is(err, fleet.ErrStopping) {
+		e := lambdaapi.ErrServiceException("Service is stopping. Try again.").Because(err)
+		e.Status = http.StatusServiceUnavailable
+		return e
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if _, coded := errors.AsType[*apierr.Error](err); coded {
+		return err
+	}
+	return lambdaapi.ErrServiceException("An error occurred and the request cannot be processed.").Because(err)
+}

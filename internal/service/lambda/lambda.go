@@ -1,0 +1,157 @@
+package lambda
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
+	"github.com/mayflyhq/mayfly/internal/aws/smithy"
+	"github.com/mayflyhq/mayfly/internal/blob"
+	"github.com/mayflyhq/mayfly/internal/fleet"
+	"github.com/mayflyhq/mayfly/internal/kv"
+)
+
+// Invoker runs functions. *fleet.Fleet is one. Its methods are safe for concurrent use.
+type Invoker interface {
+	// Invoke runs one invocation to its end. A function's own failure is a Response with FunctionError; errors are *fleet.ThrottledError,
+	// fleet.ErrStopping, the context's, or trouble of the machine.
+	Invoke(ctx context.Context, fn *fleet.Function, req *fleet.Request) (*fleet.Response, error)
+	// Retire ends the environments of all versions of the function with an unqualified ARN: idle ones now, busy ones when their
+	// invocation is done.
+	Retire(arn string)
+}
+
+// Runtimes knows the managed runtimes. Its methods are safe for concurrent use.
+type Runtimes interface {
+	// Creatable lists the runtimes that functions may be created with, as AWS's message lists them.
+	Creatable() []string
+	// Check reports whether functions of a runtime can run on this machine. The error is for people and says what to
+	// install. id is the last part of the ARN of the runtime's version.
+	Check(ctx context.Context, runtime, architecture string) (id string, err error)
+}
+
+// Downloads makes URLs for archives. Its methods are safe for concurrent use.
+type Downloads interface {
+	// URL returns a URL that gives whoever has it the blob with a digest for the time given. ctx is that of the call that asks, whose
+	// host the URL names.
+	URL(ctx context.Context, digest blob.Digest, valid time.Duration) (string, error)
+}
+
+// Config is the limits of the service. Zero values mean AWS's.
+type Config struct {
+	ZipBytes       int64 // of an archive; 52,428,800
+	UnzippedBytes  int64 // of its contents; 262,144,000
+	ArchiveEntries int   // files and directories in it; 100,000. AWS has no such limit of its own.
+	MemoryMB       int32 // largest MemorySize; 10,240
+	Timeout        int32 // largest Timeout in seconds; 900
+	EphemeralMB    int32 // largest EphemeralStorage; 10,240
+	EnvironmentLen int   // bytes of the variables as JSON; 4,096
+	PayloadBytes   int   // of a synchronous invocation; 6,291,456
+	Tags           int   // of a function; 50
+	Concurrency    int32 // of an account in a region, as GetAccountSettings tells it; 1,000
+}
+
+func (c Config) withDefaults() Config {
+	set(&c.ZipBytes, 52_428_800)
+	set(&c.UnzippedBytes, 262_144_000)
+	set(&c.ArchiveEntries, 100_000)
+	set(&c.MemoryMB, 10_240)
+	set(&c.Timeout, 900)
+	set(&c.EphemeralMB, 10_240)
+	set(&c.EnvironmentLen, 4096)
+	set(&c.PayloadBytes, 6_291_456)
+	set(&c.Tags, 50)
+	set(&c.Concurrency, 1000)
+	return c
+}
+
+func set[T int | int32 | int64](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// Deps is what the service needs. All fields but Config, Log and CodeInUse are required.
+type Deps struct {
+	DB        kv.DB
+	Blobs     blob.Store // of archives
+	CodeDir   string     // where archives are unpacked; made if missing, and owned by this service
+	Invoker   Invoker
+	Runtimes  Runtimes
+	Downloads Downloads
+	// CodeInUse reports whether an environment runs from an unpacked archive, so that it may not be removed. If nil, what any
+	// environment ran from stays until the next start.
+	CodeInUse func(dir string) bool
+	Config    Config
+	Log       *slog.Logger // discards if nil
+}
+
+// Service is the Lambda control plane and its front for invocations. Its methods are safe for concurrent use.
+type Service struct {
+	db        kv.DB
+	invoker   Invoker
+	runtimes  Runtimes
+	downloads Downloads
+	code      *codeStore
+	targets   targets
+	limits    Config
+	log       *slog.Logger
+}
+
+// New returns a service. It prepares CodeDir: nothing may run from there yet.
+func New(d Deps) (*Service, error) {
+	if d.DB == nil || d.Blobs == nil || d.CodeDir == "" || d.Invoker == nil || d.Runtimes == nil || d.Downloads == nil {
+		return nil, errors.New("lambda: incomplete Deps")
+	}
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	limits := d.Config.withDefaults()
+	code, err := newCodeStore(d.DB, d.Blobs, d.CodeDir, limits, d.CodeInUse)
+	if err != nil {
+		return nil, err
+	}
+	return &Service{
+		db: d.DB, invoker: d.Invoker, runtimes: d.Runtimes, downloads: d.Downloads,
+		code: code, limits: limits, log: d.Log,
+	}, nil
+}
+
+// Register adds the service's operations to mux.
+func (s *Service) Register(mux *smithy.Mux) {
+	// These have bounds that can be raised, or words of their own.
+	own := smithy.Unchecked("runtime", "memorySize", "ephemeralStorage.size", "timeout")
+	lambdaapi.CreateFunction.Handle(mux, s.createFunction, own)
+	lambdaapi.GetFunction.Handle(mux, s.getFunction)
+	lambdaapi.GetFunctionConfiguration.Handle(mux, s.getFunctionConfiguration)
+	lambdaapi.ListFunctions.Handle(mux, s.listFunctions)
+	lambdaapi.UpdateFunctionCode.Handle(mux, s.updateFunctionCode)
+	lambdaapi.UpdateFunctionConfiguration.Handle(mux, s.updateFunctionConfiguration, own)
+	lambdaapi.DeleteFunction.Handle(mux, s.deleteFunction)
+
+	lambdaapi.PublishVersion.Handle(mux, s.publishVersion)
+	lambdaapi.ListVersionsByFunction.Handle(mux, s.listVersions)
+
+	lambdaapi.CreateAlias.Handle(mux, s.createAlias)
+	lambdaapi.GetAlias.Handle(mux, s.getAlias)
+	lambdaapi.ListAliases.Handle(mux, s.listAliases)
+	lambdaapi.UpdateAlias.Handle(mux, s.updateAlias)
+	lambdaapi.DeleteAlias.Handle(mux, s.deleteAlias)
+
+	lambdaapi.TagResource.Handle(mux, s.tagResource)
+	lambdaapi.UntagResource.Handle(mux, s.untagResource)
+	lambdaapi.ListTags.Handle(mux, s.listTags)
+
+	lambdaapi.GetAccountSettings.Handle(mux, s.getAccountSettings)
+	lambdaapi.GetFunctionCodeSigningConfig.Handle(mux, s.getFunctionCodeSigningConfig)
+	lambdaapi.GetFunctionConcurrency.Handle(mux, s.getFunctionConcurrency)
+	lambdaapi.GetFunctionRecursionConfig.Handle(mux, s.getFunctionRecursionConfig)
+	lambdaapi.GetPolicy.Handle(mux, s.getPolicy)
+	lambdaapi.GetRuntimeManagementConfig.Handle(mux, s.getRuntimeManagementConfig)
+
+	lambdaapi.Invoke.Handle(mux, s.invoke)
+}
+
+func (s *Service) now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,271 @@
+package lambda
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/mayflyhq/mayfly/internal/kv"
+)
+
+// Keys, all of tuples:
+//
+//	lambda, account, region, "function", name            function
+//	lambda, account, region, "version", name, number     version; 0 is $LATEST
+//	lambda, account, region, "alias", name, alias        alias
+//	lambda.transition, account, region, name, number     empty: this version is Pending or InProgress
+//	lambda.archive, digest                               empty: this service has put the blob, or is about to
+//	lambda.archive.use, digest, account, region, name, number   empty: this version needs that archive
+const (
+	prefix           = "lambda"
+	transitionPrefix = "lambda.transition"
+	archivePrefix    = "lambda.archive"
+	usePrefix        = "lambda.archive.use"
+)
+
+// scope is the account and region that a function lives in.
+type scope struct{ account, region string }
+
+func (c scope) functionKey(name string) []byte {
+	return kv.Key(prefix, c.account, c.region, "function", name)
+}
+
+func (c scope) functions() kv.Range { return kv.Prefix(prefix, c.account, c.region, "function") }
+
+func (c scope) versionKey(name string, number int64) []byte {
+	return kv.Key(prefix, c.account, c.region, "version", name, number)
+}
+
+// versions is the versions of one function, $LATEST first, then by number.
+func (c scope) versions(name string) kv.Range {
+	return kv.Prefix(prefix, c.account, c.region, "version", name)
+}
+
+// allVersions is the versions of all functions, by name.
+func (c scope) allVersions() kv.Range { return kv.Prefix(prefix, c.account, c.region, "version") }
+
+func (c scope) aliasKey(name, alias string) []byte {
+	return kv.Key(prefix, c.account, c.region, "alias", name, alias)
+}
+
+func (c scope) aliases(name string) kv.Range {
+	return kv.Prefix(prefix, c.account, c.region, "alias", name)
+}
+
+// aliasGuard guards which aliases a function has.
+func (c scope) aliasGuard(name string) kv.Guard {
+	return kv.GuardFor(prefix, c.account, c.region, "alias", name)
+}
+
+func (c scope) transitionKey(name string, number int64) []byte {
+	return kv.Key(transitionPrefix, c.account, c.region, name, number)
+}
+
+func archiveKey(digest string) []byte { return kv.Key(archivePrefix, digest) }
+
+func (c scope) useKey(digest, name string, number int64) []byte {
+	return kv.Key(usePrefix, digest, c.account, c.region, name, number)
+}
+
+// useGuard guards which versions need an archive.
+func useGuard(digest string) kv.Guard { return kv.GuardFor(usePrefix, digest) }
+
+// function is what all versions of a function share.
+type function struct {
+	Name        string            `json:"name"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	LastVersion int64             `json:"lastVersion,omitempty"` // highest number ever published; none is used twice
+}
+
+// version is $LATEST or a published version.
+type version struct {
+	Function     string    `json:"function"`
+	Number       int64     `json:"number"` // 0 is $LATEST
+	RevisionID   string    `json:"revisionId"`
+	LastModified time.Time `json:"lastModified"`
+
+	Deployment deployment `json:"deployment"`
+	// Serving is what invocations run while it is not Deployment: during an update, and after one that failed.
+	Serving *deployment `json:"serving,omitempty"`
+
+	State         status `json:"state"`
+	Update        status `json:"update,omitzero"` // LastUpdateStatus; zero until the version was first Active
+	RuntimeID     string `json:"runtimeId,omitempty"`
+	PublishedFrom string `json:"publishedFrom,omitempty"` // content of $LATEST that this version was made of
+}
+
+// status is a state with its reason, as State and LastUpdateStatus have them.
+type status struct {
+	Value  string `json:"value"`
+	Reason string `json:"reason,omitempty"`
+	Code   string `json:"code,omitempty"`
+}
+
+// deployment is code and configuration: what an execution environment is made from.
+type deployment struct {
+	// ID differs between any two deployments of a function, even if they are otherwise equal, so that
+	// environments are never shared by them.
+	ID string `json:"id"`
+
+	CodeDigest string `json:"codeDigest"` // hex SHA-256 of the archive
+	CodeSize   int64  `json:"codeSize"`   // bytes zipped
+
+	Runtime       string             `json:"runtime"`
+	Handler       string             `json:"handler"`
+	Role          string             `json:"role"`
+	Description   string             `json:"description,omitempty"`
+	Architecture  string             `json:"architecture"`
+	Timeout       int32              `json:"timeout"`    // seconds
+	MemorySize    int32              `json:"memorySize"` // MB
+	EphemeralSize int32              `json:"ephemeralSize"`
+	Environment   *map[string]string `json:"environment,omitempty"` // nil if never given
+	Logging       logging            `json:"logging"`
+	Tracing       string             `json:"tracing"`
+	SnapStart     string             `json:"snapStart"`
+	DeadLetter    string             `json:"deadLetter,omitempty"`
+	DetachedVPC   bool               `json:"detachedVpc,omitempty"` // an empty VpcConfig was given
+	VPCIPv6       bool               `json:"vpcIpv6,omitempty"`
+}
+
+// logging is a LoggingConfig. Levels are set if Format is JSON.
+type logging struct {
+	Format      string `json:"format"`
+	Group       string `json:"group"`
+	Application string `json:"application,omitempty"`
+	System      string `json:"system,omitempty"`
+}
+
+// content is the same for deployments that differ in nothing but their ID.
+func (d deployment) content() string {
+	d.ID = ""
+	b, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // strings, numbers and a map of strings
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// alias is a name for a version, or for two with a share of the invocations each.
+type alias struct {
+	Function    string             `json:"function"`
+	Name        string             `json:"name"`
+	Version     int64              `json:"version"` // 0 is $LATEST
+	Description string             `json:"description,omitempty"`
+	RevisionID  string             `json:"revisionId"`
+	Weights     map[string]float64 `json:"weights,omitempty"` // at most one, by version number
+}
+
+func getFunction(r kv.Reader, c scope, name string) (*function, error) {
+	return get[function](r, c.functionKey(name))
+}
+
+func getVersion(r kv.Reader, c scope, name string, number int64) (*version, error) {
+	return get[version](r, c.versionKey(name, number))
+}
+
+func getAlias(r kv.Reader, c scope, name, a string) (*alias, error) {
+	return get[alias](r, c.aliasKey(name, a))
+}
+
+// get returns nil if there is no record.
+func get[T any](r kv.Reader, key []byte) (*T, error) {
+	v, ok, err := kv.GetJSON[T](r, key)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &v, nil
+}
+
+// putVersion writes a version and keeps what follows from it: whether it is in transition, and which archives it needs. before is what
+// the transaction read, nil for a new version; after is nil to delete.
+func putVersion(tx kv.Tx, c scope, before, after *version) error {
+	drop := map[string]bool{}
+	v := after
+	if before != nil {
+		for _, d := range before.archives() {
+			drop[d] = true
+		}
+		if after == nil {
+			v = before
+			tx.Delete(c.versionKey(v.Function, v.Number))
+			tx.Delete(c.transitionKey(v.Function, v.Number))
+		}
+	}
+	if after != nil {
+		if err := kv.SetJSON(tx, c.versionKey(v.Function, v.Number), after); err != nil {
+			return err
+		}
+		if after.inTransition() {
+			tx.Set(c.transitionKey(v.Function, v.Number), nil)
+		} else if before != nil && before.inTransition() {
+			tx.Delete(c.transitionKey(v.Function, v.Number))
+		}
+		for _, d := range after.archives() {
+			delete(drop, d)
+			tx.Set(c.useKey(d, v.Function, v.Number), nil)
+			useGuard(d).Change(tx)
+		}
+	}
+	for d := range drop {
+		tx.Delete(c.useKey(d, v.Function, v.Number))
+	}
+	return nil
+}
+
+// archives lists the digests of the archives that the version needs.
+func (v *version) archives() []string {
+	if v.Serving != nil && v.Serving.CodeDigest != v.Deployment.CodeDigest {
+		return []string{v.Deployment.CodeDigest, v.Serving.CodeDigest}
+	}
+	return []string{v.Deployment.CodeDigest}
+}
+
+// pending is a version in transition.
+type pending struct {
+	scope
+	name   string
+	number int64
+}
+
+// listTransitions returns all versions in transition, in every account and region.
+func listTransitions(r kv.Reader) ([]pending, error) {
+	var all []pending
+	for e, err := range r.Scan(kv.Prefix(transitionPrefix)) {
+		if err != nil {
+			return nil, err
+		}
+		var p pending
+		if err := kv.Decode(e.Key, nil, &p.account, &p.region, &p.name, &p.number); err != nil {
+			return nil, fmt.Errorf("list transitions: %w", err)
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// inUse reports whether any version needs the archive.
+func inUse(r kv.Reader, digest string) (bool, error) {
+	for _, err := range r.Scan(kv.Prefix(usePrefix, digest)) {
+		return err == nil, err
+	}
+	return false, nil
+}
+
+// listArchives returns the digests of all archives.
+func listArchives(r kv.Reader) ([]string, error) {
+	var all []string
+	for e, err := range r.Scan(kv.Prefix(archivePrefix)) {
+		if err != nil {
+			return nil, err
+		}
+		var digest string
+		if err := kv.Decode(e.Key, nil, &digest); err != nil {
+			return nil, fmt.Errorf("list archives: %w", err)
+		}
+		all = append(all, digest)
+	}
+	return all, nil
+}
