@@ -43,10 +43,7 @@ type Error struct {
 // New returns a client error with a code, an HTTP status and a formatted message.
 // Statuses of 500 and above make it a server fault.
 func New(code string, status int, format string, args ...any) *Error {
-	e := &Error{Code: code, Status: status, Message: format}
-	if len(args) > 0 {
-		e.Message = fmt.Sprintf(format, args...)
-	}
+	e := &Error{Code: code, Status: status, Message: fmt.Sprintf(format, args...)}
 	if status >= 500 {
 		e.Fault = Server
 	}

@@ -140,16 +140,10 @@ func (svc *Service) link(sh *Shape) {
 	default:
 		return
 	}
-	sh.index = make(map[string]int, len(sh.Members))
-	sh.wire = make(map[string]int, len(sh.Members))
-	sh.query = make(map[string]int, len(sh.Members))
 	fields := 0
 	for i := range sh.Members {
 		m := &sh.Members[i]
 		m.Shape = &svc.Shapes[m.Ref]
-		sh.index[m.Name] = i
-		sh.wire[m.WireName()] = i
-		sh.query[m.FormName()] = i
 		if m.Shape.EventStream && m.Location == InBody {
 			m.Location = InEvents
 		}

@@ -101,7 +101,8 @@ type Shape struct {
 	Error *ErrorTrait
 
 	typ   reflect.Type
-	index map[string]int // member by Name
+	names sync.Once
+	index map[string]int // member by Name; this and the next two are made by lookup
 	wire  map[string]int // member by WireName
 	query map[string]int // member by FormName
 	body  bool           // some member is InBody
@@ -184,8 +185,38 @@ func (m *Member) TimeFormat(def TimestampFormat) TimestampFormat {
 // Type is the Go type of a structure: a struct, never a pointer. It is nil for errors without one.
 func (s *Shape) Type() reflect.Type { return s.typ }
 
+// lookup makes the maps of names at the first use of any: most shapes of a service are never looked at.
+func (s *Shape) lookup() {
+	s.index = make(map[string]int, len(s.Members))
+	wire, query := s.index, s.index
+	for i := range s.Members {
+		m := &s.Members[i]
+		s.index[m.Name] = i
+		if m.LocationName != "" {
+			wire = nil
+		}
+		if m.LocationName != "" || m.QueryName != "" {
+			query = nil
+		}
+	}
+	if wire == nil {
+		wire = make(map[string]int, len(s.Members))
+		for i := range s.Members {
+			wire[s.Members[i].WireName()] = i
+		}
+	}
+	if query == nil {
+		query = make(map[string]int, len(s.Members))
+		for i := range s.Members {
+			query[s.Members[i].FormName()] = i
+		}
+	}
+	s.wire, s.query = wire, query
+}
+
 // Member returns the index of the member with a name in the model, or -1.
 func (s *Shape) Member(name string) int {
+	s.names.Do(s.lookup)
 	if i, ok := s.index[name]; ok {
 		return i
 	}
@@ -194,6 +225,7 @@ func (s *Shape) Member(name string) int {
 
 // MemberByWire returns the index of the member with a name on the wire, or -1.
 func (s *Shape) MemberByWire(name string) int {
+	s.names.Do(s.lookup)
 	if i, ok := s.wire[name]; ok {
 		return i
 	}
@@ -202,6 +234,7 @@ func (s *Shape) MemberByWire(name string) int {
 
 // MemberByForm returns the index of the member with a name in the Query protocol, or -1.
 func (s *Shape) MemberByForm(name string) int {
+	s.names.Do(s.lookup)
 	if i, ok := s.query[name]; ok {
 		return i
 	}

@@ -2,8 +2,6 @@ package smithy_test
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -70,24 +68,6 @@ func TestMux(t *testing.T) {
 	lambdaapi.DeleteAlias.Handle(m, func(context.Context, *lambdaapi.DeleteAliasInput) (*lambdaapi.DeleteAliasOutput, error) {
 		return nil, nil
 	})
-}
-
-func TestFrom(t *testing.T) {
-	cause := errors.New("disk on fire")
-	e := apierr.From(fmt.Errorf("saving: %w", cause))
-	if e.Code != "InternalFailure" || e.HTTPStatus() != 500 || strings.Contains(e.Message, "fire") || !errors.Is(e, cause) {
-		t.Errorf("got %#v", e)
-	}
-	if apierr.From(nil) != nil {
-		t.Error("From(nil) is not nil")
-	}
-	want := logsapi.ErrResourceNotFoundException("x")
-	if got := apierr.From(fmt.Errorf("wrapped: %w", want)); got != want {
-		t.Errorf("got %v", got)
-	}
-	if with := want.With("a", 1); want.Members != nil || with.Members["a"] != 1 {
-		t.Error("With changes its receiver or loses the member")
-	}
 }
 
 func TestValidate(t *testing.T) {
