@@ -127,7 +127,7 @@ func need(t *testing.T, program string) {
 // echoes invokes an echoing function of every size that matters.
 func (e *env) echoes() {
 	e.t.Helper()
-	for i, size := range []int{0, 1, 1000, 100_000, 6_000_000} {
+	for i, size := range []int{0, 1, 1000, inlineAnswer, 100_000, 6_000_000} {
 		event := bytes.Repeat([]byte("x"), size)
 		if resp := e.run(&Invocation{RequestID: fmt.Sprint("id-", i), Event: event, Stream: i%2 == 1}); !bytes.Equal(resp.Body, event) || resp.ErrorType != "" {
 			e.t.Fatalf("%d bytes: got %d, %s", size, len(resp.Body), resp.ErrorType)

@@ -12,10 +12,16 @@ import (
 )
 
 const (
-	inlineAnswer = 64 << 10 // an event up to this size is written by whoever invokes, at once
-	keepOut      = 16 << 10 // bytes that a connection keeps for writing
-	drainLimit   = 256 << 10
-	drainLarge   = 64 << 20 // bytes of an oversized response that are read before it is refused
+	inlineAnswer = 64 << 10  // an event up to this size is written by whoever invokes, at once
+	keepOut      = 16 << 10  // bytes that a connection keeps for writing
+	drainLimit   = 256 << 10 // bytes of an unwanted body that are read to keep the connection
+	drainLarge   = 64 << 20  // bytes of an oversized response that are read before it is refused
+)
+
+// Status lines of refusals.
+const (
+	statusBadRequest = "400 Bad Request"
+	statusForbidden  = "403 Forbidden"
 )
 
 // conn is one connection. Its goroutine reads requests and answers them, except that a long poll is answered by whoever has
@@ -82,7 +88,7 @@ func (c *conn) serve() {
 		switch err {
 		case nil:
 		case errMalformed:
-			last = "400 Bad Request"
+			last = statusBadRequest
 		case errHeadTooLong:
 			last = "431 Request Header Fields Too Large"
 		case errVersion:

@@ -109,11 +109,11 @@ func newID() string { return uuid.NewString() }
 func (s *Server) register(c *conn) {
 	name, features := c.req.extension, c.req.features
 	if name == "" {
-		c.refuse(statusRefused, invalidExtensionName, "Empty extension name")
+		c.refuse(statusForbidden, invalidExtensionName, "Empty extension name")
 		return
 	}
 	if len(name) > maxExtensionName {
-		c.refuse(statusRefused, invalidExtensionName, fmt.Sprintf("Extension name is longer than %d bytes", maxExtensionName))
+		c.refuse(statusForbidden, invalidExtensionName, fmt.Sprintf("Extension name is longer than %d bytes", maxExtensionName))
 		return
 	}
 	var in struct {
@@ -125,11 +125,11 @@ func (s *Server) register(c *conn) {
 		err = json.Unmarshal(body, &in)
 	}
 	if err != nil {
-		c.refuse(statusRefused, invalidRequestFormat, err.Error())
+		c.refuse(statusForbidden, invalidRequestFormat, err.Error())
 		return
 	}
 	if len(in.ConfigurationKeys) != 0 {
-		c.refuse(statusRefused, invalidRequestFormat, "configurationKeys are no longer supported: use environment variables")
+		c.refuse(statusForbidden, invalidRequestFormat, "configurationKeys are no longer supported: use environment variables")
 		return
 	}
 	e := &extension{name: name, id: newID(), external: slices.Contains(s.opt.Extensions, name), state: extensionRegistered}
@@ -140,10 +140,10 @@ func (s *Server) register(c *conn) {
 		case event == "SHUTDOWN" && e.external:
 			e.shutdown = true
 		case event == "SHUTDOWN":
-			c.refuse(statusRefused, invalidEventType, "SHUTDOWN: ShutdownEventNotSupportedForInternalExtension")
+			c.refuse(statusForbidden, invalidEventType, "SHUTDOWN: ShutdownEventNotSupportedForInternalExtension")
 			return
 		default:
-			c.refuse(statusRefused, invalidEventType, event+": ErrorInvalidEventType")
+			c.refuse(statusForbidden, invalidEventType, event+": ErrorInvalidEventType")
 			return
 		}
 	}
@@ -154,7 +154,7 @@ func (s *Server) register(c *conn) {
 	}
 	if errorType, message := s.admit(e); errorType != "" {
 		s.mu.Unlock()
-		c.refuse(statusRefused, errorType, message)
+		c.refuse(statusForbidden, errorType, message)
 		return
 	}
 	s.mu.Unlock()
@@ -213,9 +213,9 @@ func transitionMessage(from, to extensionState, extension string) string {
 func (c *conn) checkIdentifier() bool {
 	switch id := c.req.identifier; {
 	case id == "":
-		c.refuse(statusRefused, missingIdentifier, "Missing Lambda-Extension-Identifier header")
+		c.refuse(statusForbidden, missingIdentifier, "Missing Lambda-Extension-Identifier header")
 	case uuid.Validate(id) != nil:
-		c.refuse(statusRefused, invalidIdentifier, "Invalid Lambda-Extension-Identifier")
+		c.refuse(statusForbidden, invalidIdentifier, "Invalid Lambda-Extension-Identifier")
 	default:
 		return true
 	}
@@ -239,7 +239,7 @@ func (s *Server) identified(c *conn, f func(e *extension) (errorType, message st
 	}
 	s.mu.Unlock()
 	if errorType != "" {
-		c.refuse(statusRefused, errorType, message)
+		c.refuse(statusForbidden, errorType, message)
 	}
 	return errorType == ""
 }
@@ -301,7 +301,7 @@ func (s *Server) extensionError(c *conn, to extensionState, failure string) {
 	}
 	detail := c.req.extensionType
 	if detail == "" {
-		c.refuse(statusRefused, missingHeader, "Lambda-Extension-Function-Error-Type not found")
+		c.refuse(statusForbidden, missingHeader, "Lambda-Extension-Function-Error-Type not found")
 		return
 	}
 	body, err := c.body.readAll(s.opt.MaxResponse)

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Invocation is one event for the function. It must not be changed after Invoke.
+// Invocation is one event for the function. After Invoke neither it nor its Event may be changed or reused, even if it was
+// aborted: a slow client may still be receiving it.
 type Invocation struct {
 	RequestID       string
 	InvokedARN      string // as invoked, with the qualifier if there was one
@@ -26,19 +27,19 @@ type Invocation struct {
 
 // Response is what the runtime answered, a function error included.
 type Response struct {
-	Body        []byte        // owned by the receiver; nil if Stream is set
-	Stream      io.ReadCloser // a streamed body, see below
-	ContentType string        // as the runtime sent it
+	Body        []byte // owned by the receiver; nil if Stream is set
+	ContentType string // as the runtime sent it
+
+	// Stream is the body of a streamed response. It is read at the reader's pace, which slows the function down, and
+	// ends with io.EOF, or with a *StreamError if the function failed on the way, or with the cause of an Abort. The
+	// receiver reads it to the end or closes it, else the invocation does not end. Closing it early throws the rest away
+	// and leaves the function running, as AWS does when a client goes away.
+	Stream io.ReadCloser
 
 	// ErrorType is not empty if the invocation failed: the runtime's own type, normalised to Runtime.* or Function.*,
-	// or one of ErrorTooLarge, ErrorTruncated and ErrorResponseMode. Body is then the error document.
+	// or one of ErrorTooLarge, ErrorTruncated and ErrorResponseMode. Body is then the error document, unchanged.
 	ErrorType string
 	XRayCause []byte // JSON, at most 64 KiB, or nil
-
-	// Stream is read at the reader's pace, which slows the function down. It ends with io.EOF, or with a *StreamError if
-	// the function failed on the way. It may be read after Done. Closing it early throws the rest away and leaves the
-	// function running, as AWS does for a client that went away. The receiver must read to the end or close it, else the
-	// invocation does not end.
 }
 
 // Error types that come from here and not from the runtime.

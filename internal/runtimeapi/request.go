@@ -11,7 +11,6 @@ const (
 	maxHead      = 1 << 20 // bytes of a request line with its headers, and of a chunked body's trailers
 	maxChunkLine = 4 << 10 // bytes of the line that announces a chunk
 	exactBody    = 1 << 20 // a body announced up to this size gets its buffer at once
-	maxLength    = 1<<62 - 1
 )
 
 // Errors of reading a request. errMalformed costs the sender its connection, errTruncated tells that the connection ended

@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 func TestHead(t *testing.T) {
@@ -208,6 +210,41 @@ func FuzzRequest(f *testing.F) {
 
 // sameOutcome ignores where an unfinished request ended.
 func sameOutcome(a, b error) bool { return errors.Is(a, b) || errors.Is(b, a) }
+
+// FuzzServer throws bytes at a live server.
+func FuzzServer(f *testing.F) {
+	const next = "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n"
+	for _, s := range []string{
+		next,
+		next + "POST /2018-06-01/runtime/invocation/a/response HTTP/1.1\r\nContent-Length: 2\r\n\r\nok" + next,
+		next + "POST /2018-06-01/runtime/invocation/a/response HTTP/1.1\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		next + "POST /2018-06-01/runtime/invocation/a/error HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok",
+		next + next + "GET /2018-06-01/ping HTTP/1.0\r\n\r\n",
+		"POST /2018-06-01/runtime/init/error HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}POST /2018-06-01/runtime/init/error HTTP/1.1\r\n\r\n",
+		"POST /2020-01-01/extension/register HTTP/1.1\r\nLambda-Extension-Name: x\r\nContent-Length: 21\r\n\r\n{\"events\":[\"INVOKE\"]}",
+		"PUT /2022-07-01/telemetry HTTP/1.1\r\nLambda-Extension-Identifier: 00000000-0000-0000-0000-000000000000\r\nContent-Length: 2\r\n\r\n{}",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		s := New(Options{FunctionName: "f"})
+		r, err := s.Invoke(&Invocation{RequestID: "a", Event: []byte("1"), Stream: len(in)%2 == 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		here, there := net.Pipe()
+		s.accept(there)
+		go io.Copy(io.Discard, here)
+		here.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		here.Write(in)
+		here.Close()
+		if resp := r.Abort(errHungUp); resp != nil && resp.Stream != nil {
+			io.Copy(io.Discard, resp.Stream)
+		}
+		s.Close()
+		wait(t, "done", r.Done())
+	})
+}
 
 // FuzzDocuments feeds the documents that processes send.
 func FuzzDocuments(f *testing.F) {

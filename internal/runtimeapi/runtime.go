@@ -11,29 +11,30 @@ import (
 type runtimeState string
 
 const (
-	started       runtimeState = "Started"
-	initFailed    runtimeState = "InitError"
-	ready         runtimeState = "Ready"
-	running       runtimeState = "Running"
-	responding    runtimeState = "InvocationResponse"
-	postingError  runtimeState = "InvocationErrorResponse"
-	responseSent  runtimeState = "RuntimeResponseSentState"
-	statusRefused              = "403 Forbidden"
+	started      runtimeState = "Started"
+	initFailed   runtimeState = "InitError"
+	ready        runtimeState = "Ready"
+	running      runtimeState = "Running"
+	responding   runtimeState = "InvocationResponse"
+	postingError runtimeState = "InvocationErrorResponse"
+	responseSent runtimeState = "RuntimeResponseSentState"
 )
 
 // refuseTransition replies that the runtime may not do this now.
 func (c *conn) refuseTransition(from, to runtimeState) {
-	c.refuse(statusRefused, "InvalidStateTransition",
+	c.refuse(statusForbidden, "InvalidStateTransition",
 		fmt.Sprintf("State transition from %s to %s failed for runtime. Error: State transition is not allowed", from, to))
 }
 
 func (c *conn) refuseRequestID() {
-	c.refuse("400 Bad Request", "InvalidRequestID", "Invalid request ID")
+	c.refuse(statusBadRequest, "InvalidRequestID", "Invalid request ID")
 }
 
 // refuseTooLarge replies to a body over limit, which is read to the end if it has one.
 func (c *conn) refuseTooLarge(limit int64) {
-	c.body.discard(drainLarge)
+	if c.body.proceed == nil {
+		c.body.discard(drainLarge)
+	}
 	c.refuse("413 Request Entity Too Large", "RequestEntityTooLarge",
 		fmt.Sprintf("Exceeded maximum allowed payload size (%d bytes).", limit))
 }
@@ -41,7 +42,7 @@ func (c *conn) refuseTooLarge(limit int64) {
 // refuseTruncated replies to a body that ended early, as far as anyone listens.
 func (c *conn) refuseTruncated() {
 	c.req.close = true
-	c.refuse("400 Bad Request", "TruncatedHTTPRequest", "HTTP request detected as truncated")
+	c.refuse(statusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 }
 
 // outdated reports whether c belongs to processes that were killed, or the server is closed, and closes c then. The caller
@@ -163,7 +164,7 @@ func (s *Server) invocationResponse(c *conn) {
 		}
 	default:
 		if s.settle(c, r, &Response{ContentType: contentType, ErrorType: ErrorResponseMode, Body: []byte{}}, 0) {
-			c.refuse("400 Bad Request", "InvalidFunctionResponseMode", "Invalid function response mode")
+			c.refuse(statusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
 		}
 		return
 	}

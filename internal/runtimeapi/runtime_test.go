@@ -513,7 +513,7 @@ func TestAbortRace(t *testing.T) {
 			}
 		})
 		if i%4 == 0 {
-			wg.Go(e.Reset)
+			wg.Go(e.Server.Reset)
 		}
 		wg.Wait()
 		if resp != r.Response() {

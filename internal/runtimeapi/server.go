@@ -170,16 +170,22 @@ func (s *Server) Serve(ln net.Listener) error {
 // deadliner is what a listener of the net package has.
 type deadliner interface{ SetDeadline(time.Time) error }
 
-// drain closes the connections that wait in the listener's queue. The listener has timed out.
+// drain closes the connections that wait in the listener's queue. The listener has timed out. Accept takes what is queued
+// before it waits, but nothing once the deadline has passed, hence the second look.
 func drain(ln net.Listener) {
 	d := ln.(deadliner)
-	d.SetDeadline(time.Now().Add(time.Millisecond)) // Accept takes what is queued before it looks at the clock
-	for {
-		nc, err := ln.Accept()
-		if err != nil {
-			break
+	for looked := false; !looked; {
+		deadline := time.Now().Add(2 * time.Millisecond)
+		d.SetDeadline(deadline)
+		for {
+			inTime := time.Until(deadline) > time.Millisecond
+			nc, err := ln.Accept()
+			if err != nil {
+				looked = looked || inTime || !errors.Is(err, os.ErrDeadlineExceeded)
+				break
+			}
+			nc.Close()
 		}
-		nc.Close()
 	}
 	d.SetDeadline(time.Time{})
 }

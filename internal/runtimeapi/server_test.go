@@ -55,6 +55,12 @@ func start(t testing.TB, opt Options) *env {
 	return &env{Server: s, t: t, addr: ln.Addr().String(), client: &http.Client{Transport: tr}}
 }
 
+// Reset also lets the client forget the connections that are gone.
+func (e *env) Reset() {
+	e.Server.Reset()
+	e.client.CloseIdleConnections()
+}
+
 // reply is an HTTP response that was read to its end.
 type reply struct {
 	status int

@@ -197,7 +197,7 @@ func (s *Server) subscribe(c *conn, api string) {
 	}
 	doc, err := c.body.readAll(maxSmallBody)
 	if err != nil {
-		c.refuse("400 Bad Request", invalid, "Failed to read request body: "+err.Error())
+		c.refuse(statusBadRequest, invalid, "Failed to read request body: "+err.Error())
 		return
 	}
 	sub, message := parseSubscription(api, doc)
@@ -216,7 +216,7 @@ func (s *Server) subscribe(c *conn, api string) {
 		return "", ""
 	}) {
 		if message != "" {
-			c.refuse("400 Bad Request", invalid, message)
+			c.refuse(statusBadRequest, invalid, message)
 			return
 		}
 		c.reply("200 OK", "", "application/json", `"OK"`)
