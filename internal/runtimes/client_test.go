@@ -208,9 +208,13 @@ type fakeAPI struct {
 	refuse  map[string]int
 }
 
-func newFakeAPI(t testing.TB, events []string, headers string) *fakeAPI {
+func newFakeAPI(t testing.TB, events []string, headers string, configure ...func(*fakeAPI)) *fakeAPI {
 	api := &fakeAPI{events: events, idle: make(chan struct{}), headers: strings.Split(strings.TrimSpace(headers), "\n")}
-	api.server = httptest.NewServer(api)
+	api.server = httptest.NewUnstartedServer(api)
+	for _, c := range configure {
+		c(api)
+	}
+	api.server.Start()
 	t.Cleanup(api.server.Close)
 	return api
 }

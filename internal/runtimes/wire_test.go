@@ -60,8 +60,7 @@ func TestConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			eachClient(t, func(t *testing.T, l Launch, task string) {
 				events := []string{`[1]`, `"` + strings.Repeat("x", 100_000) + `"`, `[3]`}
-				api := newFakeAPI(t, events, "")
-				api.server.Config.Handler = wrap(api)
+				api := newFakeAPI(t, events, "", func(api *fakeAPI) { api.server.Config.Handler = wrap(api) })
 				p := startClient(t, l, api, task, nil)
 				_, exit := p.finish(t, api)
 				wantAnswers(t, api, exit, events...)
@@ -71,9 +70,8 @@ func TestConnections(t *testing.T) {
 	t.Run("closed while idle", func(t *testing.T) {
 		eachClient(t, func(t *testing.T, l Launch, task string) {
 			events := []string{`[1]`, `[2]`, `[3]`}
-			api := newFakeAPI(t, events, "")
 			// The server drops each connection a moment after its answer; the handler runs meanwhile.
-			api.server.Config.IdleTimeout = time.Millisecond
+			api := newFakeAPI(t, events, "", func(api *fakeAPI) { api.server.Config.IdleTimeout = time.Millisecond })
 			p := startClient(t, l, api, task, nil)
 			_, exit := p.finish(t, api)
 			wantAnswers(t, api, exit, events...)
@@ -111,8 +109,7 @@ func TestRefusedAnswer(t *testing.T) {
 	for status, ends := range map[int]bool{413: false, 400: false, 403: false, 500: true} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			eachClient(t, func(t *testing.T, l Launch, task string) {
-				api := newFakeAPI(t, []string{`1`, `2`}, "")
-				api.refuse = map[string]int{"response": status}
+				api := newFakeAPI(t, []string{`1`, `2`}, "", func(api *fakeAPI) { api.refuse = map[string]int{"response": status} })
 				p := startClient(t, l, api, task, nil)
 				_, exit := p.finish(t, api)
 				if ended := exit != ""; ended != ends {
@@ -126,14 +123,15 @@ func TestRefusedAnswer(t *testing.T) {
 // A client is frozen between events, for as long as it may be.
 func TestFrozen(t *testing.T) {
 	eachClient(t, func(t *testing.T, l Launch, task string) {
-		api := newFakeAPI(t, []string{`1`, `2`}, "")
 		polled, thaw := make(chan struct{}), make(chan struct{})
-		api.onNext = func(n int) {
-			if n == 1 {
-				close(polled)
-				<-thaw
+		api := newFakeAPI(t, []string{`1`, `2`}, "", func(api *fakeAPI) {
+			api.onNext = func(n int) {
+				if n == 1 {
+					close(polled)
+					<-thaw
+				}
 			}
-		}
+		})
 		p := startClient(t, l, api, task, nil)
 		<-polled
 		if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {

@@ -1,5 +1,9 @@
 exports.handler = (event, context, callback) => {
-  setTimeout(() => console.log('the loop is awaited', event), 30);
-  if (event === 2) context.callbackWaitsForEmptyEventLoop = false;
+  if (event === 'waits') {
+    setTimeout(() => console.log('the loop is awaited'), 5);
+  } else {
+    setTimeout(() => console.log('far too late'), 1000000);
+    context.callbackWaitsForEmptyEventLoop = false;
+  }
   callback(null, context.callbackWaitsForEmptyEventLoop);
 };
