@@ -69,7 +69,7 @@ type Edge struct {
 	mu       sync.Mutex
 	status   status
 	inFlight int
-	idle     chan struct{} // closed when stopping and nothing is in flight; made by Shutdown
+	idle     chan struct{} // closed when stopping and nothing is in flight
 }
 
 type status string
@@ -85,7 +85,7 @@ func New(opts Options) *Edge {
 	if opts.MaxBodies == 0 {
 		opts.MaxBodies = 1 << 30
 	}
-	e := &Edge{opts: opts, router: protocol.NewRouter(opts.Services...), hosts: map[string]string{}, status: starting}
+	e := &Edge{opts: opts, router: protocol.NewRouter(opts.Services...), hosts: map[string]string{}, status: starting, idle: make(chan struct{})}
 	for _, s := range opts.Services {
 		for _, label := range []string{s.Name, s.EndpointPrefix, s.SigningName} {
 			e.hosts[label] = s.SigningName
@@ -120,10 +120,19 @@ func (e *Edge) enter() bool {
 func (e *Edge) leave() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.inFlight--; e.inFlight == 0 && e.idle != nil {
+	if e.inFlight--; e.inFlight == 0 && e.status == stopping {
 		close(e.idle)
-		e.idle = nil
 	}
+}
+
+// stop lets nobody in any more.
+func (e *Edge) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.status != stopping && e.inFlight == 0 {
+		close(e.idle)
+	}
+	e.status = stopping
 }
 
 func (e *Edge) currentStatus() status {

@@ -3,8 +3,10 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -64,6 +66,12 @@ func (e *Edge) guarded(in Internal) http.Handler {
 			return
 		}
 		w.Header().Set("X-Amzn-Requestid", info.RequestID)
+		defer func() {
+			if p := recover(); p != nil && p != http.ErrAbortHandler {
+				e.opts.Log.Error("panic in an internal endpoint", "path", r.URL.Path, "requestId", info.RequestID, "cause", fmt.Sprintf("%v\n%s", p, debug.Stack()))
+				panic(http.ErrAbortHandler) // closes the connection
+			}
+		}()
 		in.Handler.ServeHTTP(w, r.WithContext(call.With(r.Context(), info)))
 	})
 }

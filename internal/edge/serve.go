@@ -17,7 +17,7 @@ func (e *Edge) newServer(h http.Handler) *http.Server {
 		ReadHeaderTimeout: 20 * time.Second,
 		IdleTimeout:       3 * time.Minute, // longer than the SDKs keep a connection, so that they close it and not we
 		MaxHeaderBytes:    1 << 20,         // Lambda's limit of request line and headers together
-		ErrorLog:          slog.NewLogLogger(e.opts.Log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(e.opts.Log.Handler(), slog.LevelDebug),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 1000},
 	}
 	s.Protocols.SetHTTP1(true)
@@ -74,18 +74,10 @@ func (e *Edge) ServeSandbox(ln net.Listener) error {
 // Shutdown stops serving the public listeners: what is under way ends, new calls are answered with ServiceUnavailable until then, and the
 // listeners close. Sandboxes are served until Close. If ctx ends first, Shutdown breaks off what is under way and returns ctx's error.
 func (e *Edge) Shutdown(ctx context.Context) error {
-	e.mu.Lock()
-	e.status = stopping
-	idle := make(chan struct{})
-	if e.inFlight == 0 {
-		close(idle)
-	} else {
-		e.idle = idle
-	}
-	e.mu.Unlock()
+	e.stop()
 	var err error
 	select {
-	case <-idle:
+	case <-e.idle:
 		err = e.public.Shutdown(ctx)
 	case <-ctx.Done():
 		err = ctx.Err()
@@ -98,8 +90,6 @@ func (e *Edge) Shutdown(ctx context.Context) error {
 
 // Close closes all listeners and connections, those of sandboxes too, without waiting for what is under way.
 func (e *Edge) Close() error {
-	e.mu.Lock()
-	e.status = stopping
-	e.mu.Unlock()
+	e.stop()
 	return errors.Join(e.public.Close(), e.sandbox.Close())
 }

@@ -55,7 +55,7 @@ func TestHTTP2(t *testing.T) {
 		defer tr.CloseIdleConnections()
 		cfg := w.config("http://"+addr, w.root.AccessKeyID, w.root.SecretAccessKey, "")
 		cfg.HTTPClient = &http.Client{Transport: tr}
-		payload := bytes.Repeat([]byte("1"), 300<<10)
+		payload := bytes.Repeat([]byte("1"), 30<<10)
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
