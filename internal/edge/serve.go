@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -62,13 +63,63 @@ func (e *Edge) Serve(ln net.Listener) error {
 	return nil
 }
 
-// ServeSandbox serves the Mayfly endpoint inside a sandbox, on a listener in the sandbox's own network, until the listener is closed or
-// Close. It returns nil then.
+// ServeSandbox serves the Mayfly endpoint inside a sandbox, on a listener in the sandbox's own network, until the listener
+// is closed or Close. It returns nil then, with no connection of the listener left, which would keep the sandbox's network alive.
 func (e *Edge) ServeSandbox(ln net.Listener) error {
-	if err := e.sandbox.Serve(ln); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+	tracked := &trackingListener{Listener: ln, conns: map[*trackedConn]struct{}{}}
+	err := e.sandbox.Serve(tracked)
+	tracked.closeConns()
+	if !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+// trackingListener knows the connections that it accepted and that are still open.
+type trackingListener struct {
+	net.Listener
+
+	mu     sync.Mutex
+	conns  map[*trackedConn]struct{}
+	closed bool
+}
+
+func (l *trackingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	t := &trackedConn{c, l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	l.conns[t] = struct{}{}
+	return t, nil
+}
+
+func (l *trackingListener) closeConns() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for c := range l.conns {
+		c.Conn.Close()
+	}
+	clear(l.conns)
+}
+
+type trackedConn struct {
+	net.Conn
+	l *trackingListener
+}
+
+func (c *trackedConn) Close() error {
+	c.l.mu.Lock()
+	delete(c.l.conns, c)
+	c.l.mu.Unlock()
+	return c.Conn.Close()
 }
 
 // Shutdown stops serving the public listeners: what is under way ends, new calls are answered with ServiceUnavailable until then, and the

@@ -101,7 +101,7 @@ type Signature struct {
 // caller can tell which service was meant.
 func Parse(r *http.Request) (Signature, error) {
 	auth := r.Header.Get("Authorization")
-	inQuery := strings.Contains(r.URL.RawQuery, "X-Amz-Algorithm")
+	inQuery := strings.HasPrefix(r.URL.RawQuery, "X-Amz-Algorithm") || strings.Contains(r.URL.RawQuery, "&X-Amz-Algorithm")
 	switch {
 	case auth != "" && inQuery:
 		return Signature{}, errorf(Invalid, "Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.")
