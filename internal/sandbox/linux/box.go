@@ -24,19 +24,25 @@ type box struct {
 	d         *Driver
 	group     cgroup
 	ns        *namespace
-	uid       int // index of its users
+	users     *users
 	pid       int
 	pidfd     int
 	conn      *net.UnixConn
 	listeners map[string]net.Listener // opened ahead
 
-	request sync.Mutex // one conversation with process 1 at a time
-	replies chan reply
-	dead    chan struct{} // closed when process 1 is gone
+	dead chan struct{} // closed when process 1 is gone
 
-	mu      sync.Mutex
-	waiting *proc // about to be started
-	procs   map[uint64]*proc
+	mu       sync.Mutex
+	requests []*request // sent and not yet answered, which happens in order
+	failed   error      // why process 1 ended itself
+	procs    map[uint64]*proc
+}
+
+// request is a program that process 1 was sent.
+type request struct {
+	names []string // of its operations
+	proc  *proc    // which it starts
+	reply chan reply
 }
 
 // reply is process 1's answer.
@@ -54,19 +60,9 @@ func (d *Driver) build(ctx context.Context, egress bool) (_ *box, err error) {
 	b := &box{
 		d:         d,
 		pidfd:     -1,
-		replies:   make(chan reply, 1),
 		dead:      make(chan struct{}),
 		procs:     map[uint64]*proc{},
 		listeners: map[string]net.Listener{},
-	}
-	if n := len(d.uids); n > 0 {
-		b.uid, d.uids = d.uids[n-1], d.uids[:n-1]
-	} else if d.uidsUp < uidsPerSlot/2 {
-		b.uid = d.uidsUp
-		d.uidsUp++
-	} else {
-		d.mu.Unlock()
-		return nil, errors.New("all users for sandboxes are in use")
 	}
 	d.mu.Unlock()
 	defer func() {
@@ -80,54 +76,62 @@ func (d *Driver) build(ctx context.Context, egress bool) (_ *box, err error) {
 	if b.ns, err = d.net.get(egress); err != nil {
 		return nil, err
 	}
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
-	}
-	// A message is at most maxMessage; and the credentials of a message name
-	// its sender by our number for it.
-	unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2*maxMessage)
-	unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
-	b.pid, b.pidfd, err = d.zygote.fork(pair[1], b.group.fd())
-	unix.Close(pair[1])
-	if err != nil {
-		unix.Close(pair[0])
-		close(b.dead)
+	if b.users, err = d.takeUsers(); err != nil {
 		return nil, err
 	}
-	if b.conn, err = netConn(pair[0]); err != nil {
-		close(b.dead)
+	tasks, err := b.group.tasks()
+	if err != nil {
 		return nil, err
 	}
-	go b.listen()
-
-	// To put a process into a cgroup of version 1 takes the kernel up to ten
-	// milliseconds if it was not done for a while; the mounts are made
-	// meanwhile.
-	joined := make(chan error, 1)
-	go func() {
-		if b.group.fd() >= 0 {
-			joined <- nil
-			return
+	defer func() {
+		for _, f := range tasks {
+			f.Close()
 		}
-		joined <- b.group.add(b.pid)
 	}()
-	err = b.run(prepareProgram(b.ns.fd))
-	if len(d.cfg.Listen) > 0 && err == nil {
-		var ls []net.Listener
-		if ls, err = b.ns.listen(d.cfg.Listen); err == nil {
-			for i, l := range ls {
-				b.listeners[d.cfg.Listen[i]] = l
-			}
+	theirs, err := b.connect()
+	if err != nil {
+		return nil, err
+	}
+	// What it has to do first waits for it already.
+	prepared, err := b.send(prepareProgram(b.ns.fd, tasks), nil)
+	if err == nil {
+		b.pid, b.pidfd, err = d.zygote.fork('F', theirs, b.group.fd())
+	}
+	unix.Close(theirs)
+	if err != nil {
+		return nil, err
+	}
+	if len(d.cfg.Listen) > 0 {
+		ls, err := b.ns.listen(d.cfg.Listen)
+		if err != nil {
+			return nil, err
+		}
+		for i, l := range ls {
+			b.listeners[d.cfg.Listen[i]] = l
 		}
 	}
-	if joinErr := <-joined; err == nil {
-		err = joinErr
-	}
-	if err != nil {
+	if _, err := b.await(prepared); err != nil {
 		return nil, err
 	}
 	return b, ctx.Err()
+}
+
+// connect makes the socket to process 1 and returns its end.
+func (b *box) connect() (theirs int, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socketpair: %w", err)
+	}
+	// There must be room for several messages; and the credentials of a
+	// message name its sender by our number for it.
+	unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 4*maxMessage)
+	unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
+	if b.conn, err = netConn(pair[0]); err != nil {
+		unix.Close(pair[1])
+		return -1, err
+	}
+	go b.listen()
+	return pair[1], nil
 }
 
 // listen reads what process 1 says until it is gone.
@@ -148,15 +152,17 @@ func (b *box) listen() {
 		case kindReply:
 			r := reply{child: word(1), failed: word(2), errno: syscall.Errno(word(3))}
 			b.mu.Lock()
-			if p := b.waiting; p != nil {
-				b.waiting = nil
-				if r.errno == 0 && r.child != 0 {
-					p.began(hello)
-					b.procs[r.child] = p
-				}
+			req := b.requests[0]
+			b.requests = b.requests[1:]
+			if req.proc != nil && r.errno == 0 {
+				req.proc.began(hello)
+				b.procs[r.child] = req.proc
+			}
+			if req.proc == nil && r.errno != 0 && b.failed == nil {
+				b.failed = r.err(req)
 			}
 			b.mu.Unlock()
-			b.replies <- r
+			req.reply <- r
 		case kindExit:
 			b.mu.Lock()
 			p := b.procs[word(1)]
@@ -169,7 +175,7 @@ func (b *box) listen() {
 	}
 	b.mu.Lock()
 	left := b.procs
-	b.procs, b.waiting = nil, nil
+	b.procs = nil
 	b.mu.Unlock()
 	for _, p := range left {
 		p.finish(syscall.WaitStatus(syscall.SIGKILL))
@@ -190,49 +196,74 @@ func senderOf(oob []byte) int {
 	return 0
 }
 
-// run lets process 1 do a program.
-func (b *box) run(p *program) error {
-	_, err := b.ask(p, nil)
-	return err
-}
-
-// ask sends a program and waits for the answer.
-func (b *box) ask(p *program, starting *proc) (reply, error) {
+// send gives process 1 a program to do after those before. starting is the
+// process that the program starts, if it does.
+func (b *box) send(p *program, starting *proc) (*request, error) {
 	msg, err := p.encode()
 	if err != nil {
-		return reply{}, err
-	}
-	b.request.Lock()
-	defer b.request.Unlock()
-	if starting != nil {
-		b.mu.Lock()
-		if b.procs == nil {
-			b.mu.Unlock()
-			return reply{}, errDied
-		}
-		b.waiting = starting
-		b.mu.Unlock()
+		return nil, err
 	}
 	var oob []byte
 	if len(p.fds) > 0 {
 		oob = unix.UnixRights(p.fds...)
 	}
+	r := &request{names: p.names, proc: starting, reply: make(chan reply, 1)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.procs == nil {
+		return nil, b.why()
+	}
+	// Under the lock, so that the order is the same; the socket has room.
 	if _, _, err := b.conn.WriteMsgUnix(msg, oob, nil); err != nil {
-		return reply{}, errDied
+		return nil, b.why()
 	}
+	b.requests = append(b.requests, r)
+	return r, nil
+}
+
+// why says why process 1 is gone.
+func (b *box) why() error {
+	if b.failed != nil {
+		return b.failed
+	}
+	return errDied
+}
+
+// await waits for the answer.
+func (b *box) await(r *request) (reply, error) {
+	var got reply
 	select {
-	case r := <-b.replies:
-		if r.errno != 0 {
-			name := "operation"
-			if r.failed < uint64(len(p.names)) {
-				name = p.names[r.failed]
-			}
-			return r, &opError{name, r.errno}
-		}
-		return r, nil
+	case got = <-r.reply:
 	case <-b.dead:
-		return reply{}, errDied
+		select {
+		case got = <-r.reply: // just before
+		default:
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return reply{}, b.why()
+		}
 	}
+	return got, got.err(r)
+}
+
+// ask sends a program and waits.
+func (b *box) ask(p *program, starting *proc) (reply, error) {
+	r, err := b.send(p, starting)
+	if err != nil {
+		return reply{}, err
+	}
+	return b.await(r)
+}
+
+func (r reply) err(req *request) error {
+	if r.errno == 0 {
+		return nil
+	}
+	name := "fork"
+	if r.failed < uint64(len(req.names)) {
+		name = req.names[r.failed]
+	}
+	return &opError{name, r.errno}
 }
 
 // errDied is returned when process 1 is gone, which nothing inside can bring
@@ -300,20 +331,57 @@ func (b *box) destroy() {
 		if b.ns != nil {
 			d.net.put(b.ns)
 		}
-		d.mu.Lock()
-		d.uids = append(d.uids, b.uid)
-		d.mu.Unlock()
+		if b.users != nil {
+			d.mu.Lock()
+			d.users = append(d.users, b.users)
+			d.mu.Unlock()
+		}
 	})
 }
 
-// mapUsers gives the box's user namespace its two users.
-func (b *box) mapUsers() error {
-	base := firstUID + b.d.slot*uidsPerSlot + 2*b.uid
+// users is a user namespace: one sandbox at a time uses it.
+type users struct{ fd int }
+
+// takeUsers gives a user namespace that nobody is in. It has two users: the
+// root of process 1 and the one that functions run as.
+func (d *Driver) takeUsers() (*users, error) {
+	d.mu.Lock()
+	if n := len(d.users); n > 0 {
+		u := d.users[n-1]
+		d.users = d.users[:n-1]
+		d.mu.Unlock()
+		return u, nil
+	}
+	if d.usersN == uidsPerSlot/2 {
+		d.mu.Unlock()
+		return nil, errors.New("all users for sandboxes are in use")
+	}
+	base := firstUID + d.slot*uidsPerSlot + 2*d.usersN
+	d.usersN++
+	d.mu.Unlock()
+
+	// Only a process can make one, and only from outside can it be given
+	// users of the host. The process ends when its socket is closed.
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socketpair: %w", err)
+	}
+	defer unix.Close(pair[0])
+	pid, pidfd, err := d.zygote.fork('U', pair[1], -1)
+	unix.Close(pair[1])
+	if err != nil {
+		return nil, fmt.Errorf("user namespace: %w", err)
+	}
+	defer unix.Close(pidfd)
 	for file, id := range map[string]int{"uid_map": userID, "gid_map": groupID} {
 		text := fmt.Sprintf("0 %d 1\n%d %d 1\n", base, id, base+1)
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", b.pid, file), []byte(text), 0); err != nil {
-			return err
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, file), []byte(text), 0); err != nil {
+			return nil, fmt.Errorf("user namespace: %w", err)
 		}
 	}
-	return nil
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/user", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("user namespace: %w", err)
+	}
+	return &users{fd}, nil
 }

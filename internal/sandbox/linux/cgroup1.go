@@ -108,13 +108,19 @@ type group1 struct {
 
 func (g *group1) fd() int { return -1 }
 
-func (g *group1) add(pid int) error {
+func (g *group1) tasks() ([]*os.File, error) {
+	var fs []*os.File
 	for _, dir := range g.made {
-		if err := writeFile(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil {
-			return fmt.Errorf("cgroup: %w", err)
+		f, err := os.OpenFile(filepath.Join(dir, "tasks"), os.O_WRONLY, 0)
+		if err != nil {
+			for _, f := range fs {
+				f.Close()
+			}
+			return nil, fmt.Errorf("cgroup: %w", err)
 		}
+		fs = append(fs, f)
 	}
-	return nil
+	return fs, nil
 }
 
 func (g *group1) limit(memory int64, milliCPU, pids int) error {

@@ -4,6 +4,7 @@ package linux
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/mayflyhq/mayfly/internal/sandbox"
 )
@@ -14,4 +15,21 @@ func Address(in sandbox.Instance) string {
 	base := i.d.net.addrs.Addr().As4()
 	at := int(base[2])<<8 + 4*i.ns.index + 2
 	return fmt.Sprintf("%d.%d.%d.%d", base[0], base[1], at>>8, at&0xff)
+}
+
+// InitPID is the host's number of a sandbox's process 1.
+func InitPID(in sandbox.Instance) int { return in.(*instance).pid }
+
+// AwaitStock waits until the wanted number of sandboxes is prepared.
+func (d *Driver) AwaitStock() {
+	d.wantStock()
+	for {
+		d.mu.Lock()
+		full := len(d.boxes) >= d.cfg.Prepared && len(d.tmps) >= d.cfg.Prepared
+		d.mu.Unlock()
+		if full {
+			return
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
 }

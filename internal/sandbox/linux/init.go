@@ -50,7 +50,7 @@ const (
 
 // Kinds of messages to process 1.
 const (
-	kindRun   = iota + 1 // run the operations in process 1
+	kindRun   = iota + 1 // run the operations in process 1, which ends itself if one fails
 	kindSpawn            // fork, run the operations in the child, which end in execve
 	kindKill             // kill all others and reap them
 )
@@ -251,6 +251,9 @@ func requestInit(shared uint64) {
 		raw(unix.SYS_CLOSE, rawFDs[i], 0, 0, 0, 0, 0)
 	}
 	sendInit(kindReply, child, failed, errno)
+	if rawMessage[0] == kindRun && errno != 0 {
+		exitInit() // what follows must not run in half a sandbox
+	}
 }
 
 //go:nosplit

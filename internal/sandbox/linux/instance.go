@@ -22,9 +22,8 @@ import (
 // instance is a box that belongs to somebody.
 type instance struct {
 	*box
-	spec     sandbox.Spec
-	tmp      *tmpFS
-	tmpEmpty int64 // what the file system itself occupies
+	spec sandbox.Spec
+	tmp  *tmpFS
 
 	life     sync.RWMutex // held for writing by Close
 	closed   bool
@@ -37,18 +36,23 @@ type instance struct {
 }
 
 // furnish sets the limits, attaches /tmp and the code, and takes the rights
-// away.
-func (in *instance) furnish(trees []int, targets []string) error {
+// away. It only waits to hear that this worked if asked to: otherwise, should
+// it fail, process 1 ends and the first Start says why.
+func (in *instance) furnish(trees []int, targets []string, wait bool) error {
 	if err := in.group.limit(in.spec.MemoryBytes, in.spec.MilliCPU, in.spec.MaxPIDs); err != nil {
 		return err
 	}
-	if err := in.run(attachProgram(in.tmp.tree, trees, targets)); err != nil {
+	tmp, err := in.tmp.mount()
+	if err != nil {
+		return fmt.Errorf("/tmp: %w", err)
+	}
+	defer unix.Close(tmp)
+	sent, err := in.send(attachProgram(tmp, trees, targets, in.users.fd, in.d.lastCap), nil)
+	if err != nil || !wait {
 		return err
 	}
-	if err := in.mapUsers(); err != nil {
-		return fmt.Errorf("map users: %w", err)
-	}
-	return in.run(sealProgram(in.d.lastCap))
+	_, err = in.await(sent)
+	return err
 }
 
 func (in *instance) ID() string { return in.spec.ID }
@@ -198,8 +202,11 @@ func (in *instance) Usage() (u sandbox.Usage, err error) {
 			MemoryBytes:     c.memory,
 			PeakMemoryBytes: c.peak,
 			OOMKills:        c.oomKills,
-			TmpBytes:        max(0, in.tmp.used()-in.tmpEmpty),
+			TmpBytes:        in.tmp.used(),
 			Processes:       c.processes,
+		}
+		if limit := in.spec.MemoryBytes; limit > 0 {
+			u.PeakMemoryBytes = min(u.PeakMemoryBytes, limit) // the counter may be a page off
 		}
 		return nil
 	})
@@ -271,7 +278,7 @@ func (in *instance) Close() error {
 	}
 	in.destroy()
 	d := in.d
-	d.work.Go(in.tmp.close)
+	d.work.Go(func() { d.putTmp(in.tmp) })
 	d.mu.Lock()
 	delete(d.live, in.spec.ID)
 	d.mu.Unlock()

@@ -22,9 +22,11 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -72,13 +74,14 @@ type Driver struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // what runs in the background
 	refill chan struct{}
+	slow   chan struct{} // bounds what waits in the kernel at once
 
 	mu     sync.Mutex
 	live   map[string]*instance // nil while one of the name is being made
 	boxes  []*box               // prepared
-	tmps   []*tmpFS             // prepared, of Config.TmpBytes
-	uids   []int                // indexes given back
-	uidsUp int
+	tmps   []*tmpFS             // prepared or returned
+	users  []*users             // not in use
+	usersN int                  // made so far
 	count  int
 	closed bool
 }
@@ -118,6 +121,7 @@ func New(cfg Config) (_ *Driver, err error) {
 		filter: newFilter(),
 		live:   map[string]*instance{},
 		refill: make(chan struct{}, 1),
+		slow:   make(chan struct{}, 4),
 	}
 	if d.log == nil {
 		d.log = slog.Default()
@@ -267,6 +271,13 @@ func (d *Driver) Name() string { return "linux" }
 // Report says what is isolated; see sandbox.Driver.
 func (d *Driver) Report() sandbox.Report { return d.report }
 
+// How long after a creation the stock is filled, and at most how long after
+// the first.
+const (
+	refillQuiet = 10 * time.Millisecond
+	refillMost  = 100 * time.Millisecond
+)
+
 // stock keeps the wanted number of sandboxes and /tmp prepared.
 func (d *Driver) stock() {
 	for {
@@ -275,9 +286,27 @@ func (d *Driver) stock() {
 			return
 		case <-d.refill:
 		}
+		// What was just created is starting now and needs the processors
+		// more; but in an endless stream of creations the stock is filled
+		// all the same.
+		for wait := refillMost; wait > 0; wait -= refillQuiet {
+			select {
+			case <-d.ctx.Done():
+				return
+			case <-d.refill:
+				continue
+			case <-time.After(refillQuiet):
+			}
+			break
+		}
 		for {
 			d.mu.Lock()
-			boxes, tmps := d.cfg.Prepared-len(d.boxes), d.cfg.Prepared-len(d.tmps)
+			boxes, tmps := d.cfg.Prepared-len(d.boxes), d.cfg.Prepared
+			for _, t := range d.tmps {
+				if t.size == d.cfg.TmpBytes {
+					tmps--
+				}
+			}
 			d.mu.Unlock()
 			if d.ctx.Err() != nil || boxes <= 0 && (tmps <= 0 || !d.disk) {
 				break
@@ -329,18 +358,38 @@ func (d *Driver) take(ctx context.Context, egress bool) (*box, error) {
 	return d.build(ctx, egress)
 }
 
-func (d *Driver) takeTmp(size int64) (*tmpFS, error) {
-	if size == d.cfg.TmpBytes {
+// takeTmp gives a prepared or returned /tmp of the size, or nil.
+func (d *Driver) takeTmp(size int64) *tmpFS {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := len(d.tmps) - 1; i >= 0; i-- {
+		if t := d.tmps[i]; t.size == size {
+			d.tmps = slices.Delete(d.tmps, i, i+1)
+			return t
+		}
+	}
+	return nil
+}
+
+// putTmp takes a /tmp back from a sandbox that is gone.
+func (d *Driver) putTmp(t *tmpFS) {
+	if t.pristine() {
 		d.mu.Lock()
-		if n := len(d.tmps); n > 0 {
-			t := d.tmps[n-1]
-			d.tmps = d.tmps[:n-1]
-			d.mu.Unlock()
-			return t, nil
+		if !d.closed {
+			d.tmps = append(d.tmps, t)
+			t = nil
+			if len(d.tmps) > d.cfg.Prepared+maxIdle {
+				t = d.tmps[0] // the one that was not wanted for longest
+				d.tmps = slices.Delete(d.tmps, 0, 1)
+			}
 		}
 		d.mu.Unlock()
 	}
-	return newTmp(d.cfg.Dir, size, d.disk)
+	if t != nil {
+		d.slow <- struct{}{}
+		t.close()
+		<-d.slow
+	}
 }
 
 // Create makes a sandbox; see sandbox.Driver.
@@ -387,6 +436,7 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, err error) {
 	var trees []int
 	var targets []string
+	certain := spec.Root == "" // that everything can be mounted where it should
 	defer func() {
 		for _, t := range trees {
 			unix.Close(t)
@@ -403,25 +453,39 @@ func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, er
 		}
 		trees, targets = append(trees, tree), append(targets, l.target)
 		if spec.Root == "" {
-			if err := d.root.mountPoint(l.target, !st.IsDir()); err != nil {
+			sure, err := d.root.mountPoint(l.target, !st.IsDir())
+			if err != nil {
 				return nil, fmt.Errorf("mount %s: %w", l.target, err)
 			}
+			certain = certain && sure
+		}
+		for _, t := range targets[:len(targets)-1] {
+			certain = certain && !strings.HasPrefix(l.target, t+"/")
 		}
 	}
 	if spec.Root == "" {
 		d.root.refreshResolver()
 	}
+	// Both wait for the kernel more than they work.
+	var tmp *tmpFS
+	var tmpErr error
+	var making sync.WaitGroup
+	if tmp = d.takeTmp(spec.TmpBytes); tmp == nil {
+		making.Go(func() { tmp, tmpErr = newTmp(d.cfg.Dir, spec.TmpBytes, d.disk) })
+	}
 	b, err := d.take(ctx, spec.Network == sandbox.NetworkEgress && d.net.egress)
-	if err != nil {
+	making.Wait()
+	if err = errors.Join(err, tmpErr); err != nil {
+		if b != nil {
+			b.destroy()
+		}
+		if tmp != nil {
+			tmp.close()
+		}
 		return nil, err
 	}
-	tmp, err := d.takeTmp(spec.TmpBytes)
-	if err != nil {
-		b.destroy()
-		return nil, err
-	}
-	in := &instance{box: b, spec: spec, tmp: tmp, tmpEmpty: tmp.used()}
-	if err := in.furnish(trees, targets); err != nil {
+	in := &instance{box: b, spec: spec, tmp: tmp}
+	if err := in.furnish(trees, targets, !certain); err != nil {
 		b.destroy()
 		tmp.close()
 		return nil, err
@@ -470,7 +534,10 @@ func (d *Driver) Close() error {
 	for _, t := range d.tmps {
 		t.close()
 	}
-	d.boxes, d.tmps = nil, nil
+	for _, u := range d.users {
+		unix.Close(u.fd)
+	}
+	d.boxes, d.tmps, d.users = nil, nil, nil
 	if d.zygote != nil {
 		errs = append(errs, d.zygote.close())
 	}

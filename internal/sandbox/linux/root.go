@@ -185,35 +185,36 @@ func (s *skeleton) write(path string, text []byte) error {
 	return errors.Join(err, f.Chmod(0o644), f.Close())
 }
 
-// mountPoint makes sure that a target can be mounted on.
-func (s *skeleton) mountPoint(target string, file bool) error {
+// mountPoint makes sure that a target can be mounted on, or says that this is
+// not certain, because the target lies in something that is mounted itself.
+func (s *skeleton) mountPoint(target string, file bool) (certain bool, err error) {
 	for _, dir := range hostTrees {
 		if strings.HasPrefix(target, dir+"/") {
-			return nil // exists on the host, or the mount says that it does not
+			return false, nil
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.points[target] {
-		return nil
+		return true, nil
 	}
 	dir := target
 	if file {
 		dir = filepath.Dir(target)
 	}
 	if err := s.mkdir(dir); err != nil {
-		return err
+		return false, err
 	}
 	if file {
 		var st unix.Stat_t
 		if unix.Fstatat(s.tree, strings.TrimPrefix(target, "/"), &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 			if err := s.write(target, nil); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
 	s.points[target] = true
-	return nil
+	return true, nil
 }
 
 // refreshResolver brings the sandboxes' resolv.conf up to date with the host's.
@@ -260,8 +261,11 @@ func nameservers(resolv []byte) []string {
 
 // prepareProgram is what process 1 does first: the mounts that every sandbox
 // has.
-func prepareProgram(netns int) *program {
+func prepareProgram(netns int, tasks []*os.File) *program {
 	p := &program{kind: kindRun}
+	for _, f := range tasks {
+		p.call("join a cgroup", unix.SYS_WRITE, p.fd(int(f.Fd())), p.str("0"), num(1))
+	}
 	if netns >= 0 {
 		p.call("join the network", unix.SYS_SETNS, p.fd(netns), num(unix.CLONE_NEWNET))
 	} else {
@@ -280,24 +284,19 @@ func prepareProgram(netns int) *program {
 	}
 	host := p.str("sandbox")
 	p.call("sethostname", unix.SYS_SETHOSTNAME, host, num(len("sandbox")))
+	p.call("unshare the cgroups", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP))
 	return p
 }
 
 // attachProgram gives a prepared sandbox its /tmp and its code, and shuts the
 // door: after it, process 1 has power over its own user namespace only.
-func attachProgram(tmp int, trees []int, targets []string) *program {
+func attachProgram(tmp int, trees []int, targets []string, users, lastCap int) *program {
 	p := &program{kind: kindRun}
 	p.attach(tmp, "/tmp")
 	for i, tree := range trees {
 		p.attach(tree, targets[i])
 	}
-	p.call("unshare", unix.SYS_UNSHARE, num(unix.CLONE_NEWCGROUP|unix.CLONE_NEWUSER))
-	return p
-}
-
-// sealProgram follows once the user namespace has its mapping.
-func sealProgram(lastCap int) *program {
-	p := &program{kind: kindRun}
+	p.call("join the user namespace", unix.SYS_SETNS, p.fd(users), num(unix.CLONE_NEWUSER))
 	p.call("setgroups", unix.SYS_SETGROUPS, num(0), num(0))
 	p.call("setresgid", unix.SYS_SETRESGID, num(0), num(0), num(0))
 	p.call("setresuid", unix.SYS_SETRESUID, num(0), num(0), num(0))

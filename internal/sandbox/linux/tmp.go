@@ -22,11 +22,18 @@ import (
 // Nothing is left if Mayfly is killed: the file has no name, and the loop
 // device clears itself when the last mount goes.
 
-// tmpFS is a /tmp that is not mounted anywhere yet, or a handle on one that is.
+//
+// Most functions leave /tmp as they found it. Then the file system is used
+// again for another sandbox, since to make and to remove one takes the kernel
+// some milliseconds each.
+
+// tmpFS is a file system for /tmp.
 type tmpFS struct {
-	tree int
-	size int64
-	disk bool
+	tree   int // a mount of it that is never attached
+	size   int64
+	device string // empty if it is in memory
+
+	usedBlocks, freeFiles uint64 // of the empty file system
 }
 
 // newTmp makes a /tmp on disk, or in memory if disk is false.
@@ -36,7 +43,7 @@ func newTmp(dir string, size int64, disk bool) (*tmpFS, error) {
 		if err != nil {
 			return nil, fmt.Errorf("/tmp: %w", err)
 		}
-		return &tmpFS{tree, size, false}, nil
+		return &tmpFS{tree: tree, size: size}, nil
 	}
 	f, err := nameless(dir)
 	if err != nil {
@@ -51,12 +58,36 @@ func newTmp(dir string, size int64, disk bool) (*tmpFS, error) {
 		return nil, fmt.Errorf("/tmp: %w", err)
 	}
 	defer loop.Close()
-	tree, err := newFS("ext4", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOATIME,
-		"source="+path, "discard", "nobarrier", "errors=continue")
-	if err != nil {
+	t := &tmpFS{size: size, device: path}
+	if t.tree, err = t.mount(); err != nil {
 		return nil, fmt.Errorf("/tmp: %w", err)
 	}
-	return &tmpFS{tree, size, true}, nil
+	t.usedBlocks, t.freeFiles = t.stat()
+	return t, nil
+}
+
+// mount makes a tree of it. The kernel mounts a file system once and then
+// gives the same one again, whose cost is small.
+func (t *tmpFS) mount() (int, error) {
+	if t.device == "" {
+		return unix.FcntlInt(uintptr(t.tree), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	return newFS("ext4", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOATIME,
+		"source="+t.device, "discard", "nobarrier", "errors=continue")
+}
+
+func (t *tmpFS) stat() (usedBlocks, freeFiles uint64) {
+	var st unix.Statfs_t
+	if unix.Fstatfs(t.tree, &st) != nil {
+		return 0, 0
+	}
+	return st.Blocks - st.Bfree, st.Ffree
+}
+
+// pristine reports whether nothing is in it and nothing grew.
+func (t *tmpFS) pristine() bool {
+	blocks, files := t.stat()
+	return t.device != "" && blocks == t.usedBlocks && files == t.freeFiles
 }
 
 // nameless makes a file that no directory knows.
@@ -115,17 +146,14 @@ func attachLoop(f *os.File) (*os.File, string, error) {
 
 // used is what the files in it occupy.
 func (t *tmpFS) used() int64 {
-	var st unix.Statfs_t
-	if unix.Fstatfs(t.tree, &st) != nil {
-		return 0
-	}
-	return int64(st.Blocks-st.Bfree) * st.Bsize
+	blocks, _ := t.stat()
+	return int64(blocks-t.usedBlocks) * 4096
 }
 
 // close lets go of it. What was written to disk and not yet there is thrown
 // away first, since nobody will read it.
 func (t *tmpFS) close() {
-	if t.disk {
+	if t.device != "" {
 		// EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH.
 		const shutdown, noLogFlush = 0x8004587d, 2
 		if fd, err := unix.Openat(t.tree, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {

@@ -64,12 +64,15 @@ func zygoteMain() {
 			thaw = fds[last]
 			err = enterRoot(strings.Split(string(msg[1:]), "\x00"), fds[:last])
 			answer(0, err, nil)
-		case 'F': // fork: flags, the socket, maybe a cgroup
+		case 'F', 'U': // fork process 1, or the first process of a user namespace: the socket, maybe a cgroup
 			cgroup := -1
 			if len(fds) > 1 {
 				cgroup = fds[1]
 			}
 			flags := uint64(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
+			if msg[0] == 'U' {
+				flags = unix.CLONE_NEWUSER
+			}
 			var pidfd uint64
 			pid, errno := forkInit(flags, fds[0], cgroup, &pidfd)
 			for _, fd := range fds {
@@ -246,13 +249,14 @@ func (z *zygote) request(msg []byte, fds []int) (n int, got []int, err error) {
 	return n, got, nil
 }
 
-// fork makes a process 1 that listens on socket.
-func (z *zygote) fork(socket, cgroup int) (pid, pidfd int, err error) {
+// fork makes a process 1 that listens on socket, for kind 'F'. For 'U' it is in
+// a new user namespace and in the zygote's namespaces otherwise.
+func (z *zygote) fork(kind byte, socket, cgroup int) (pid, pidfd int, err error) {
 	fds := []int{socket}
 	if cgroup >= 0 {
 		fds = append(fds, cgroup)
 	}
-	pid, got, err := z.request([]byte{'F'}, fds)
+	pid, got, err := z.request([]byte{kind}, fds)
 	if err != nil {
 		return 0, -1, fmt.Errorf("clone: %w", err)
 	}
