@@ -13,6 +13,8 @@ type awsJSON struct{ version string }
 
 func (c awsJSON) contentType() string { return "application/x-amz-json-" + c.version }
 
+func (awsJSON) Protocol() smithy.Protocol { return smithy.JSON }
+
 func (awsJSON) DecodeRequest(op *smithy.OpInfo, r *Request, in any) error {
 	return decodeJSON(r.Body, op.Input, structOf(in))
 }

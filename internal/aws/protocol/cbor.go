@@ -31,6 +31,8 @@ func cborHeader(h http.Header) http.Header {
 	return h
 }
 
+func (rpcCBOR) Protocol() smithy.Protocol { return smithy.CBOR }
+
 func (rpcCBOR) DecodeRequest(op *smithy.OpInfo, r *Request, in any) error {
 	return decodeCBOR(r.Body, op.Input, structOf(in))
 }

@@ -201,7 +201,7 @@ func decodeEvents(first *eventstream.Message, union *smithy.Shape, r io.ReadClos
 				}
 			}
 			// Clients sign input streams by wrapping each event in a signed message, and end them with an empty one.
-			if eventHeaderText(&m, ":chunk-signature") == "" && m.Headers.Get(":chunk-signature") != nil {
+			if m.Headers.Get(":chunk-signature") != nil {
 				if len(m.Payload) == 0 {
 					return
 				}
@@ -293,7 +293,7 @@ func setEventHeader(m *smithy.Member, f reflect.Value, h eventstream.Value) erro
 			return nil
 		}
 	case string:
-		return setText(m, f, x, smithy.DateTime)
+		return setText(m, f, x)
 	case int8, int16, int32, int64:
 		if n := reflect.ValueOf(x).Int(); (m.Shape.Kind == smithy.Integer || m.Shape.Kind == smithy.Long) && fits(n, m.Shape.Kind) {
 			setInt(f, n)

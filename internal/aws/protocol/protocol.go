@@ -94,6 +94,7 @@ func (w flushWriter) Write(b []byte) (int, error) {
 
 // Codec is one protocol.
 type Codec interface {
+	Protocol() smithy.Protocol
 	// DecodeRequest fills in, a pointer to the operation's input. Malformed requests are SerializationException or what the protocol says.
 	DecodeRequest(op *smithy.OpInfo, r *Request, in any) error
 	// EncodeResponse writes out, a pointer to the operation's output.

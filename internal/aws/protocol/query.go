@@ -67,6 +67,8 @@ func malformedInput(message string) *apierr.Error {
 	return apierr.New("MalformedInput", http.StatusBadRequest, "%s", message)
 }
 
+func (awsQuery) Protocol() smithy.Protocol { return smithy.Query }
+
 func (awsQuery) DecodeRequest(op *smithy.OpInfo, r *Request, in any) error {
 	form, err := r.form()
 	if err != nil {
@@ -147,7 +149,7 @@ func (n *formNode) member(m *smithy.Member, v reflect.Value) error {
 	if n.value == "" && sh.Kind != smithy.String && sh.Kind != smithy.Blob {
 		return nil
 	}
-	if err := setText(m, v, n.value, smithy.DateTime); err != nil {
+	if err := setText(m, v, n.value); err != nil {
 		return malformedInput(apierr.From(err).Message)
 	}
 	return nil

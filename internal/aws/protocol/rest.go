@@ -46,7 +46,7 @@ func decodeRESTRequest(op *smithy.OpInfo, r *Request, in any, format bodyFormat)
 		case smithy.InURI:
 			for _, l := range r.labels {
 				if l.name == m.WireName() {
-					err = setText(m, f, l.value, smithy.DateTime)
+					err = setText(m, f, l.value)
 				}
 			}
 		case smithy.InQuery:
@@ -118,12 +118,12 @@ func setQuery(m *smithy.Member, f reflect.Value, query url.Values) error {
 	case !ok:
 		return nil
 	case m.Shape.Kind == smithy.List:
-		return setTexts(m, f, vs, smithy.DateTime)
+		return setTexts(m, f, vs)
 	}
 	if vs[0] == "" && m.Shape.Kind != smithy.String {
 		return nil
 	}
-	return setText(m, f, vs[0], smithy.DateTime)
+	return setText(m, f, vs[0])
 }
 
 func setHeader(m *smithy.Member, f reflect.Value, vs []string) error {
@@ -134,13 +134,13 @@ func setHeader(m *smithy.Member, f reflect.Value, vs []string) error {
 		if vs[0] == "" && m.Shape.Kind != smithy.String {
 			return nil
 		}
-		return setText(m, f, vs[0], smithy.HTTPDate)
+		return setText(m, f, vs[0])
 	}
 	var parts []string
 	for _, v := range vs {
 		parts = append(parts, splitHeader(v, m.Shape.Elem.Shape.Kind == smithy.Timestamp)...)
 	}
-	return setTexts(m, f, parts, smithy.HTTPDate)
+	return setTexts(m, f, parts)
 }
 
 // splitHeader splits a list at its commas: outside of quotes, and for dates at every second one.
@@ -189,10 +189,10 @@ func setPrefixHeaders(m *smithy.Member, f reflect.Value, h http.Header) {
 	}
 }
 
-func setTexts(m *smithy.Member, f reflect.Value, texts []string, def smithy.TimestampFormat) error {
+func setTexts(m *smithy.Member, f reflect.Value, texts []string) error {
 	list := reflect.MakeSlice(f.Type(), len(texts), len(texts))
 	for i, s := range texts {
-		if err := setText(&m.Shape.Elem, list.Index(i), s, def); err != nil {
+		if err := setText(&m.Shape.Elem, list.Index(i), s); err != nil {
 			return err
 		}
 	}
@@ -201,7 +201,7 @@ func setTexts(m *smithy.Member, f reflect.Value, texts []string, def smithy.Time
 }
 
 // setText fills a member or element of a simple kind from a header, label, query parameter, form value or XML text.
-func setText(m *smithy.Member, v reflect.Value, s string, _ smithy.TimestampFormat) error {
+func setText(m *smithy.Member, v reflect.Value, s string) error {
 	sh := m.Shape
 	if sh.Kind != smithy.String {
 		s = strings.TrimSpace(s)
@@ -323,7 +323,7 @@ func encodeRESTResponse(op *smithy.OpInfo, out any, format bodyFormat) (*Respons
 	}
 	contentType := ""
 	if m, i := sh.PayloadMember(); m != nil {
-		contentType = encodePayload(r, nil, m, v.Field(i), format)
+		contentType = encodePayload(r, m, v.Field(i), format)
 	} else if sh.HasBody() {
 		contentType = format.contentType
 		root := sh.XMLName
@@ -347,7 +347,7 @@ func namespace(op *smithy.OpInfo, sh *smithy.Shape) string {
 }
 
 // encodePayload writes the member that is the whole body, and returns its Content-Type. Streams go to r, whole bodies too.
-func encodePayload(r *Response, svc *smithy.Service, m *smithy.Member, f reflect.Value, format bodyFormat) string {
+func encodePayload(r *Response, m *smithy.Member, f reflect.Value, format bodyFormat) string {
 	sh := m.Shape
 	if sh.EventStream {
 		r.Stream = encodeEvents(sh, f.Interface().(smithy.AnyStream), nil, format)
@@ -425,11 +425,16 @@ func encodeRESTRequest(op *smithy.OpInfo, in any, format bodyFormat) (*Request, 
 	}
 	contentType := ""
 	if m, i := sh.PayloadMember(); m != nil {
-		var res Response
-		contentType = encodePayload(&res, op.Service, m, v.Field(i), format)
-		r.Body = res.Body
-		if res.Stream != nil {
-			r.Stream = pipe(res.Stream)
+		switch f := v.Field(i); {
+		case m.Shape.EventStream:
+			return nil, fmt.Errorf("%s: clients do not send event streams", op)
+		case m.Streaming:
+			r.Stream, _ = f.Interface().(io.ReadCloser)
+			contentType = "application/octet-stream"
+		default:
+			var res Response
+			contentType = encodePayload(&res, m, f, format)
+			r.Body = res.Body
 		}
 	} else if sh.HasBody() {
 		contentType = format.contentType
@@ -487,13 +492,6 @@ func escapeLabel(s string, greedy bool) string {
 		b = append(b, '%', hex[c>>4], hex[c&15])
 	}
 	return string(b)
-}
-
-// pipe runs write in a goroutine that ends when the reader is closed or read to its end.
-func pipe(write func(io.Writer) error) io.ReadCloser {
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(write(w)) }()
-	return r
 }
 
 // decodeRESTResponse fills the output of a successful response.

@@ -19,6 +19,8 @@ var jsonFormat = bodyFormat{
 	},
 }
 
+func (restJSON) Protocol() smithy.Protocol { return smithy.RESTJSON }
+
 func (restJSON) DecodeRequest(op *smithy.OpInfo, r *Request, in any) error {
 	return decodeRESTRequest(op, r, in, jsonFormat)
 }

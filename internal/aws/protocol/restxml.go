@@ -50,6 +50,8 @@ func formatOf(op *smithy.OpInfo) bodyFormat {
 	return f
 }
 
+func (restXML) Protocol() smithy.Protocol { return smithy.RESTXML }
+
 func (restXML) DecodeRequest(op *smithy.OpInfo, r *Request, in any) error {
 	return decodeRESTRequest(op, r, in, xmlFormat)
 }

@@ -290,7 +290,7 @@ func (d *xmlDecoder) structure(start xml.StartElement, sh *smithy.Shape, v refle
 		name := d.names.of(m)
 		for _, a := range start.Attr {
 			if a.Name.Local == name[strings.IndexByte(name, ':')+1:] && a.Name.Space != "xmlns" {
-				if err := setText(m, v.Field(i), a.Value, smithy.DateTime); err != nil {
+				if err := setText(m, v.Field(i), a.Value); err != nil {
 					return err
 				}
 			}
@@ -390,7 +390,7 @@ func (d *xmlDecoder) value(start xml.StartElement, m *smithy.Member, v reflect.V
 	if sh.Kind != smithy.String && strings.TrimSpace(s) == "" && sh.Kind != smithy.Blob {
 		return nil
 	}
-	return setText(m, v, s, smithy.DateTime)
+	return setText(m, v, s)
 }
 
 // decodeXMLError reads an error: <Error> alone, as S3, or inside <ErrorResponse> with the request's id.
