@@ -1,0 +1,43 @@
+# Mayfly. "make help" lists the verbs.
+SHELL := /bin/bash
+GO ?= go
+BIN := bin/mayfly
+
+.DEFAULT_GOAL := build
+.PHONY: build run test check race gen bench conformance fuzz help
+
+build: ## build bin/mayfly
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/mayfly
+
+run: build ## show it working: three functions created, invoked, logged and billed; then serve until Ctrl-C
+	$(GO) run ./examples/tour --mayfly $(BIN)
+
+test: check ## format, vet and all tests but the slow suites
+	$(GO) test ./...
+	cd tools/apigen && $(GO) vet ./... && $(GO) run . -C ../.. check
+
+check: ## format and vet
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+
+race: ## tests under the race detector
+	$(GO) test -race ./...
+
+gen: ## regenerate the API contracts from apimodels
+	cd tools/apigen && $(GO) run . -C ../.. gen
+
+bench: ## benchmarks, each beside its baseline, with the ratios
+	$(GO) run ./test/bench
+
+conformance: build ## drive the real AWS CLI, boto3 and Terraform against a server
+	$(GO) test -count=1 -v ./test/conformance
+
+fuzz: ## every fuzzer for a short while
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime 10s $$pkg || exit 1; \
+	  done; \
+	done
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"

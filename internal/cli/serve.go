@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mayflyhq/mayfly/internal/edge"
+	"github.com/mayflyhq/mayfly/internal/sandbox"
+	"github.com/mayflyhq/mayfly/internal/server"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var (
+		config  server.Config
+		network string
+		verbose bool
+	)
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the AWS APIs on this machine",
+		Long: `Serve the AWS APIs until Ctrl-C. Invocations that run then may end; a second Ctrl-C ends them at once.
+
+The root user's access key is made at first start and kept in the data directory; "mayfly env" prints it.`,
+		Example: `  mayfly serve
+  mayfly serve --data /var/lib/mayfly --listen 127.0.0.1:4600
+  mayfly serve --ephemeral --dev     # for tests: nothing is kept, any credentials are root's`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			handler := slog.Handler(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+			if a.json {
+				handler = slog.NewJSONHandler(a.err, &slog.HandlerOptions{Level: level})
+			}
+			config.DataDir, config.Log = a.data, slog.New(handler)
+			switch network {
+			case "egress":
+				config.Network = sandbox.NetworkEgress
+			case "none":
+				config.Network = sandbox.NetworkNone
+			default:
+				return fmt.Errorf("unknown network %q: egress and none are known", network)
+			}
+			s, err := server.New(cmd.Context(), config)
+			if err != nil {
+				return err
+			}
+			return s.Run(cmd.Context(), func() { a.greet(s, &config) })
+		},
+	}
+	a.dataFlag(c)
+	f := c.Flags()
+	f.StringVar(&config.Listen, "listen", edge.DefaultAddr, "address to listen on")
+	f.BoolVar(&config.Ephemeral, "ephemeral", false, "keep everything in memory, gone at exit")
+	f.BoolVar(&config.Dev, "dev", false, "accept any credentials as root's, on loopback addresses only")
+	f.StringVar(&config.Sandbox, "sandbox", "", "linux or process (default: linux where it works)")
+	f.StringVar(&network, "network", "egress", "what functions can reach: egress or none")
+	f.IntVar(&config.MemoryMB, "memory", 0, "MB for all environments together, by their functions' memory sizes (default four fifths of the machine's)")
+	f.IntVar(&config.Concurrency, "concurrency", 0, "invocations at once (default 1000)")
+	f.IntVar(&config.Prepared, "prepared", 0, "sandboxes made ahead of need (default: the driver's; -1: none)")
+	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
+	return c
+}
+
+// greet says that the server is up, what it lacks, and what to do next.
+func (a *app) greet(s *server.Server, config *server.Config) {
+	if a.json {
+		a.printJSON(map[string]any{"address": s.Addr().String(), "ephemeral": config.Ephemeral, "sandbox": s.Report()})
+		return
+	}
+	fmt.Fprintf(a.out, "%s serves the AWS APIs on http://%s\n", a.style.bold("Mayfly"), s.Addr())
+	report := s.Report()
+	if missing := report.Missing(); len(missing) > 0 {
+		fmt.Fprintln(a.out, a.style.yellow("This machine does not isolate everything (mayfly doctor says more):"))
+		for _, m := range missing {
+			fmt.Fprintf(a.out, "  %s: %s\n", m.Name, m.Detail)
+		}
+	}
+	if config.Ephemeral {
+		root := s.Root()
+		fmt.Fprintf(a.out, "Nothing is kept. The credentials of this run:\n%s", exports("http://"+s.Addr().String(), root))
+		return
+	}
+	hint := "mayfly env"
+	if a.data != "" {
+		hint += " --data " + a.data
+	}
+	fmt.Fprintf(a.out, "In another terminal: eval \"$(%s)\", and then any AWS tool.\n", hint)
+}

@@ -1,0 +1,97 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/mayflyhq/mayfly/internal/edge"
+	"github.com/mayflyhq/mayfly/internal/sandbox"
+)
+
+// Config is what an operator decides. The zero value is a server on the default address with its data in DefaultDataDir.
+type Config struct {
+	DataDir   string // empty means DefaultDataDir; ignored if Ephemeral
+	Ephemeral bool   // everything in memory or in a temporary directory, gone at exit
+	Listen    string // host:port; empty means 127.0.0.1:4566
+	Dev       bool   // accept any credentials as root, on loopback only
+
+	Sandbox string          // "linux", "process", or empty: the best that works here
+	Network sandbox.Network // what functions can reach
+	// MemoryMB is what all environments together may take, by their functions' memory sizes; 0 means four fifths of the
+	// machine's memory.
+	MemoryMB    int
+	Concurrency int // invocations at once; 0 means 1000
+	Prepared    int // sandboxes made ahead; 0 means the driver's default, below 0 none
+
+	Log *slog.Logger // nil discards
+}
+
+// DefaultDataDir is where data is kept if nothing else is said: MAYFLY_DATA, else mayfly in XDG_DATA_HOME or in
+// ~/.local/share.
+func DefaultDataDir() (string, error) {
+	if dir := os.Getenv("MAYFLY_DATA"); dir != "" {
+		return dir, nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); dir != "" {
+		return filepath.Join(dir, "mayfly"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", errors.New("no home directory to keep data in: give --data DIR")
+	}
+	return filepath.Join(home, ".local", "share", "mayfly"), nil
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Listen == "" {
+		c.Listen = edge.DefaultAddr
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = 1000
+	}
+	if c.MemoryMB == 0 {
+		c.MemoryMB = machineMemoryMB() * 4 / 5
+	}
+	switch c.Sandbox {
+	case "", "linux", "process":
+	default:
+		return c, fmt.Errorf("unknown sandbox %q: linux and process are known", c.Sandbox)
+	}
+	if c.DataDir == "" && !c.Ephemeral {
+		dir, err := DefaultDataDir()
+		if err != nil {
+			return c, err
+		}
+		c.DataDir = dir
+	}
+	return c, nil
+}
+
+// machineMemoryMB is the memory of the machine, or 4 GiB where it cannot be told.
+func machineMemoryMB() int {
+	const unknown = 4096
+	if runtime.GOOS != "linux" {
+		return unknown
+	}
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return unknown
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "MemTotal:"); ok {
+			if kb, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB")); err == nil {
+				return kb / 1024
+			}
+		}
+	}
+	return unknown
+}

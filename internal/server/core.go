@@ -1,0 +1,164 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/mayflyhq/mayfly/internal/aws/smithy"
+	"github.com/mayflyhq/mayfly/internal/blob"
+	"github.com/mayflyhq/mayfly/internal/fleet"
+	"github.com/mayflyhq/mayfly/internal/gate"
+	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
+	"github.com/mayflyhq/mayfly/internal/meter"
+	"github.com/mayflyhq/mayfly/internal/service/iam"
+	"github.com/mayflyhq/mayfly/internal/service/lambda"
+	"github.com/mayflyhq/mayfly/internal/service/logs"
+	"github.com/mayflyhq/mayfly/internal/service/sts"
+)
+
+// core is everything that holds state: the store and what stands on it. A reset makes a new one.
+type core struct {
+	dir    string
+	db     *pebblekv.DB
+	blobs  *blob.Disk
+	mux    *smithy.Mux
+	gate   *gate.Gate
+	fleet  *fleet.Fleet
+	meter  *meter.Meter
+	lambda *lambda.Service
+	logs   *logs.Service
+
+	failed                    chan error // of what runs
+	stopServices, stopStorage context.CancelFunc
+	services, storage         sync.WaitGroup
+	closing                   sync.Once
+}
+
+// openStore opens the store in dir, or in memory. It is locked: whoever has it open is the one Mayfly of this directory.
+func (s *Server) openStore(dir string) (*pebblekv.DB, error) {
+	db, err := pebblekv.Open(pebblekv.Options{Dir: filepath.Join(dir, "store"), InMemory: s.config.Ephemeral, Logger: s.log})
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", dir, err)
+	}
+	return db, nil
+}
+
+// newCore puts the engines and services on a store, which it owns from now on. Nothing runs before start.
+func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
+	c = &core{dir: dir, db: db, mux: smithy.NewMux(), failed: make(chan error, 8), stopServices: func() {}, stopStorage: func() {}}
+	defer func() {
+		if err != nil {
+			c.close()
+		}
+	}()
+	if c.blobs, err = blob.Open(filepath.Join(dir, "blobs")); err != nil {
+		return nil, err
+	}
+
+	// Engines.
+	c.gate = gate.New(c.mux, gate.Authenticated{}, s.log)
+	c.meter = meter.New(c.db, s.log)
+	limits := fleet.DefaultLimits(s.config.MemoryMB)
+	limits.Concurrency = s.config.Concurrency
+	c.fleet = fleet.New(fleet.Deps{
+		Driver:      s.driver,
+		Network:     s.config.Network,
+		Runtimes:    s.finder,
+		Credentials: roleCredentials(s.issuer, c.gate),
+		Endpoint:    func(ln net.Listener) { s.edge.ServeSandbox(ln) },
+		Caller:      c.gate,
+		Meter:       c.meter,
+		Log:         s.log,
+	}, limits)
+
+	// Services.
+	if c.lambda, err = lambda.New(lambda.Deps{
+		DB:        c.db,
+		Blobs:     c.blobs,
+		CodeDir:   filepath.Join(dir, "code"),
+		Invoker:   c.fleet,
+		Runtimes:  s.finder,
+		Downloads: downloads{s},
+		CodeInUse: c.fleet.CodeInUse,
+		Config:    lambda.Config{Concurrency: int32(s.config.Concurrency)},
+		Log:       s.log,
+	}); err != nil {
+		return nil, err
+	}
+	if c.logs, err = logs.New(logs.Deps{DB: c.db, Log: s.log}); err != nil {
+		return nil, err
+	}
+	iam, err := iam.New(iam.Deps{DB: c.db})
+	if err != nil {
+		return nil, err
+	}
+	c.lambda.Register(c.mux)
+	c.logs.Register(c.mux)
+	iam.Register(c.mux)
+	sts.New().Register(c.mux)
+	return c, nil
+}
+
+// start runs the engines and services until stop.
+func (c *core) start() {
+	services, storage := context.Background(), context.Background()
+	services, c.stopServices = context.WithCancel(services)
+	storage, c.stopStorage = context.WithCancel(storage)
+	run := func(wg *sync.WaitGroup, ctx context.Context, name string, f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				c.failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	run(&c.storage, storage, "fleet", c.fleet.Run)
+	run(&c.storage, storage, "meter", c.meter.Run)
+	run(&c.services, services, "lambda", c.lambda.Run)
+	run(&c.services, services, "logs", c.logs.Run)
+}
+
+// stop ends everything in good order: invocations end, until ctx does, and what they printed and cost is stored.
+func (c *core) stop(ctx context.Context) error {
+	c.fleet.Stop(ctx)
+	c.stopServices()
+	c.services.Wait()
+	c.stopStorage()
+	c.storage.Wait()
+	return c.close()
+}
+
+func (c *core) close() (err error) {
+	c.closing.Do(func() { err = c.db.Close() })
+	return err
+}
+
+// reset replaces the core by an empty one. It is for ephemeral servers.
+func (s *Server) reset(ctx context.Context) error {
+	s.resetting.Lock()
+	defer s.resetting.Unlock()
+	dir, err := os.MkdirTemp(s.config.DataDir, "core-")
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(dir, 0o711); err != nil { // functions reach their code through it
+		return err
+	}
+	db, err := s.openStore(dir)
+	if err != nil {
+		return err
+	}
+	c, err := s.newCore(dir, db)
+	if err != nil {
+		return err
+	}
+	c.start()
+	old := s.core.Swap(c)
+	ended, cancel := context.WithCancel(ctx)
+	cancel() // nobody waits for invocations of what is gone
+	return errors.Join(old.stop(ended), os.RemoveAll(old.dir))
+}

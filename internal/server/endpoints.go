@@ -1,0 +1,71 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"github.com/mayflyhq/mayfly/internal/blob"
+	"github.com/mayflyhq/mayfly/internal/call"
+	"github.com/mayflyhq/mayfly/internal/edge"
+	"github.com/mayflyhq/mayfly/internal/meter"
+)
+
+// downloadPath is where archives are downloaded from.
+const downloadPath = "/_mayfly/code/"
+
+// endpoints are Mayfly's own, beside the APIs.
+func (s *Server) endpoints() map[string]edge.Internal {
+	return map[string]edge.Internal{
+		"GET " + downloadPath + "{digest}": {Access: edge.Presigned, Handler: http.HandlerFunc(s.download)},
+		"GET /_mayfly/usage":               {Access: edge.RootOnly, Handler: http.HandlerFunc(s.usage)},
+	}
+}
+
+// downloads makes the URLs in Code.Location.
+type downloads struct{ server *Server }
+
+// URL implements lambda.Downloads.
+func (d downloads) URL(ctx context.Context, digest blob.Digest, valid time.Duration) (string, error) {
+	return d.server.presigner.URL(ctx, downloadPath+digest.String(), valid)
+}
+
+// download gives an archive to whoever has its URL.
+func (s *Server) download(w http.ResponseWriter, r *http.Request) {
+	digest, err := blob.ParseDigest(r.PathValue("digest"))
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	f, err := s.core.Load().blobs.Open(r.Context(), digest)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		http.NotFound(w, r)
+		return
+	case err != nil:
+		s.log.Error("archive not read", "digest", digest, "err", err)
+		http.Error(w, "the archive cannot be read", http.StatusInternalServerError)
+		return
+	}
+	defer f.Close()
+	w.Header().Set("Content-Type", "application/zip")
+	http.ServeContent(w, r, "", time.Time{}, f)
+}
+
+// usage answers with the bill of the caller's account; from and to are days.
+func (s *Server) usage(w http.ResponseWriter, r *http.Request) {
+	lines, err := s.core.Load().meter.Read(r.Context(), call.From(r.Context()).Account, r.FormValue("from"), r.FormValue("to"))
+	if err != nil {
+		s.log.Error("usage not read", "err", err)
+		http.Error(w, "the usage cannot be read", http.StatusInternalServerError)
+		return
+	}
+	if lines == nil {
+		lines = []meter.Line{}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(lines)
+}
