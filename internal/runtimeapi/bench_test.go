@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -73,6 +75,52 @@ func (c *rawClient) loop() {
 		if _, err := c.read(); err != nil {
 			return
 		}
+	}
+}
+
+// runRaw is a function on rawClient.
+func runRaw() {
+	nc, err := net.Dial("tcp", os.Getenv("AWS_LAMBDA_RUNTIME_API"))
+	if err != nil {
+		panic(err)
+	}
+	c := &rawClient{nc: nc, r: bufio.NewReader(nc)}
+	c.loop()
+}
+
+// cpu is the time that this process has used.
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkInvokeProcess is an invocation of a function in a process of its own; platform-us is our CPU time for it.
+func BenchmarkInvokeProcess(b *testing.B) {
+	for _, client := range []string{"raw", "aws-lambda-go"} {
+		b.Run(client, func(b *testing.B) {
+			if client == "raw" {
+				b.Setenv("RAW_CLIENT", "1")
+			}
+			e := start(b, Options{})
+			e.process(os.Args[0])
+			inv := &Invocation{RequestID: "8476a536-e9f4-11e8-9739-2dfe598c3fcd", InvokedARN: "arn:aws:lambda:us-east-2:123456789012:function:custom-runtime",
+				Deadline: time.Now().Add(time.Hour), Event: []byte(`{"do":"echo"}`)}
+			before, n := cpu(b), 0
+			b.ReportAllocs()
+			for b.Loop() {
+				r, err := e.Invoke(inv)
+				if err != nil {
+					b.Fatal(err)
+				}
+				<-r.Responded()
+				<-r.Done()
+				n++
+			}
+			b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(n), "platform-us/op")
+		})
 	}
 }
 

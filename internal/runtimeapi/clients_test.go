@@ -217,18 +217,3 @@ done`)
 		})
 	}
 }
-
-func BenchmarkInvokeAWSLambdaGo(b *testing.B) {
-	e := start(b, Options{})
-	e.process(os.Args[0])
-	inv := &Invocation{RequestID: "8476a536-e9f4-11e8-9739-2dfe598c3fcd", Deadline: time.Now().Add(time.Hour), Event: []byte(`{"do":"echo"}`)}
-	b.ReportAllocs()
-	for b.Loop() {
-		r, err := e.Invoke(inv)
-		if err != nil {
-			b.Fatal(err)
-		}
-		<-r.Responded()
-		<-r.Done()
-	}
-}

@@ -45,7 +45,7 @@ type Response struct {
 // Error types that come from here and not from the runtime.
 const (
 	ErrorTooLarge     = "Function.ResponseSizeTooLarge"     // more than Options.MaxResponse or MaxStream
-	ErrorTruncated    = "Runtime.TruncatedResponse"         // the body ended early; often the runtime is about to be found dead
+	ErrorTruncated    = "Runtime.TruncatedResponse"         // the body ended early, and the runtime was not found dead within 100 ms
 	ErrorResponseMode = "Runtime.InvalidResponseModeHeader" // unknown response mode; the body is empty
 )
 

@@ -148,6 +148,20 @@ func (s *Server) settle(c *conn, r *Running, resp *Response, n int64) bool {
 	return true
 }
 
+// mourn gives the owner a moment to find the runtime dead, whose end is then the truth about r, before r ends as truncated.
+func (c *conn) mourn(r *Running) {
+	t := time.NewTimer(mourning)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.done:
+	case <-c.closed:
+	}
+}
+
+// mourning is the time in which the end of a process becomes known.
+const mourning = 100 * time.Millisecond
+
 // invocationResponse serves POST /runtime/invocation/{id}/response.
 func (s *Server) invocationResponse(c *conn) {
 	r := s.claim(c, responding)
@@ -183,6 +197,7 @@ func (s *Server) invocationResponse(c *conn) {
 			c.refuseTooLarge(limit)
 		}
 	default:
+		c.mourn(r)
 		if s.settle(c, r, &Response{ContentType: contentType, ErrorType: ErrorTruncated, Body: []byte{}}, 0) {
 			c.refuseTruncated()
 		}
@@ -332,6 +347,7 @@ func (s *Server) streamResponse(c *conn, r *Running) {
 			}
 			return
 		case err != nil:
+			c.mourn(r)
 			if s.settle(c, r, nil, total) {
 				pw.CloseWithError(&StreamError{Type: ErrorTruncated})
 				c.refuseTruncated()

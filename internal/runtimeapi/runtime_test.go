@@ -258,6 +258,32 @@ func TestTruncatedResponse(t *testing.T) {
 	}
 }
 
+// TestCrashWhileResponding cuts a response off as a dying process does: its owner has the say about what that was.
+func TestCrashWhileResponding(t *testing.T) {
+	for _, mode := range []string{"", "Lambda-Runtime-Function-Response-Mode: streaming\r\n"} {
+		e, r := begin(t, Options{}, &Invocation{RequestID: "a", Stream: true})
+		nc, err := net.Dial("tcp", e.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(nc, "POST "+responsePath("a")+" HTTP/1.1\r\n"+mode+"Content-Length: 10\r\n\r\n12345")
+		crash := errors.New("the runtime exited")
+		if mode == "" {
+			nc.Close()
+			if r.Abort(crash) != nil || r.Response() != nil {
+				t.Error("half a response was taken for one")
+			}
+			continue
+		}
+		wait(t, "response", r.Responded())
+		nc.Close()
+		r.Abort(crash)
+		if _, err := io.ReadAll(r.Response().Stream); err != crash {
+			t.Errorf("stream ended with %v", err)
+		}
+	}
+}
+
 func TestResponseMode(t *testing.T) {
 	e, r := begin(t, Options{}, &Invocation{RequestID: "a"})
 	e.wantsError(e.respond("a", "x", "Lambda-Runtime-Function-Response-Mode", "buffered"), 400,

@@ -16,8 +16,12 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
-		runFunction() // the test binary, started as a bootstrap
-		return
+		if os.Getenv("RAW_CLIENT") != "" {
+			runRaw()
+		} else {
+			runFunction()
+		}
+		return // this is the test binary, started as a bootstrap
 	}
 	goleak.VerifyTestMain(m)
 }
