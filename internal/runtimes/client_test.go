@@ -40,6 +40,7 @@ const requestID = "8476a536-e9f4-11e8-9739-2dfe598c3fc0"
 //	event.json   one event a line; default {}
 //	headers      further headers of the event, one a line
 //	env          variables, NAME=value, one a line; _HANDLER is app.handler by default
+//	since        the first version of the language that the case is for
 //	want         what the client did: answers, errors, exit status
 //	want.log     what it wrote to standard output and error, or to the log descriptor
 func TestClients(t *testing.T) {
@@ -109,6 +110,11 @@ func runCase(t *testing.T, l Launch, dir string) {
 			t.Fatal(err)
 		}
 		return string(data)
+	}
+	if since, ok := parseVersion(strings.TrimSpace(read("since"))); ok {
+		if found, _ := parseVersion(l.FoundVersion); slices.Compare(found[:], since[:]) < 0 {
+			t.Skipf("SKIPPED: the language has this since %v", since)
+		}
 	}
 	events := strings.Split(strings.TrimSuffix(read("event.json"), "\n"), "\n")
 	if events[0] == "" {

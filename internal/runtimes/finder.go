@@ -97,7 +97,7 @@ func (f *Finder) Resolve(ctx context.Context, runtime, arch string) (Launch, err
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := runtime + " " + arch
-	if l, ok := f.launches[key]; ok && f.unchanged(l.Interpreter) {
+	if l, ok := f.launches[key]; ok && f.unchanged(l) {
 		return l, nil
 	}
 	l, err := f.resolve(ctx, r)
@@ -128,14 +128,18 @@ func architecture() string {
 	return goruntime.GOARCH
 }
 
-// unchanged says whether an interpreter is still the file that was probed.
-func (f *Finder) unchanged(executable string) bool {
-	if executable == "" {
+// unchanged says whether a launch still stands: the interpreter is the file that was probed, and the client is there.
+func (f *Finder) unchanged(l Launch) bool {
+	if l.Interpreter == "" {
 		return true
 	}
-	fi, err := os.Stat(executable)
-	k := f.known[executable]
-	return err == nil && k.err == nil && fi.Size() == k.size && fi.ModTime().Equal(k.mtime)
+	fi, err := os.Stat(l.Interpreter)
+	k := f.known[l.Interpreter]
+	if err != nil || k.err != nil || fi.Size() != k.size || !fi.ModTime().Equal(k.mtime) {
+		return false
+	}
+	_, err = os.Stat(l.Mounts[len(l.Mounts)-1].Source)
+	return err == nil
 }
 
 func (f *Finder) resolve(ctx context.Context, r Info) (Launch, error) {

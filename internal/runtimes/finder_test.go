@@ -189,6 +189,12 @@ func TestFindAgain(t *testing.T) {
 	if got := resolve(); got != "18.0.0" {
 		t.Fatal(got)
 	}
+	// The cache is emptied: written again.
+	removeAll(filepath.Join(m.root, "cache"))
+	resolve()
+	if entries, err := os.ReadDir(filepath.Join(m.root, "cache")); err != nil || len(entries) != 1 {
+		t.Errorf("the client is not there again: %v, %v", entries, err)
+	}
 	// The interpreter is upgraded in place: seen at once.
 	node := filepath.Join(m.root, "usr/bin/node")
 	if err := os.WriteFile(node, []byte("\x7fELF upgraded"), 0o755); err != nil {

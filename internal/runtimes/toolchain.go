@@ -22,11 +22,11 @@ func (v languageVersion) String() string { return fmt.Sprintf("%d.%d.%d", v[0], 
 func parseVersion(s string) (languageVersion, bool) {
 	var v languageVersion
 	for i, part := range strings.SplitN(strings.TrimPrefix(s, "v"), ".", 4) {
-		n, err := strconv.Atoi(part)
+		n, err := strconv.ParseUint(part, 10, 16)
 		if err != nil || i > 2 {
 			return v, false
 		}
-		v[i] = n
+		v[i] = int(n)
 	}
 	return v, true
 }

@@ -142,22 +142,28 @@ function isModuleScope(directory) {
   }
 }
 
-// resolveInNodePath lets ES modules import packages of NODE_PATH, which Node.js itself does for require only. It needs
-// hooks that Node.js has since 22.15, and costs nothing unless there is a layer.
+// resolveInNodePath lets ES modules import packages of NODE_PATH, which Node.js itself does for require only. It costs
+// nothing unless there is a layer, and needs hooks: on this thread since Node.js 22.15, on another one since 18.19.
 function resolveInNodePath() {
-  const { registerHooks } = require('module');
-  const directories = (process.env.NODE_PATH || '').split(path.delimiter).filter((d) => d && fs.existsSync(d));
-  if (!registerHooks || !directories.some((d) => path.basename(d) === 'node_modules')) {
+  const { register, registerHooks } = require('module');
+  const { pathToFileURL } = require('url');
+  const bases = (process.env.NODE_PATH || '')
+    .split(path.delimiter)
+    .filter((directory) => path.basename(directory) === 'node_modules' && fs.existsSync(directory))
+    .map((directory) => pathToFileURL(path.join(path.dirname(directory), 'index.mjs')).href);
+  if (bases.length === 0 || !register) {
     return;
   }
-  const { pathToFileURL } = require('url');
-  const bases = directories.map((d) => pathToFileURL(path.join(path.dirname(d), 'index.mjs')).href);
+  if (!registerHooks) {
+    register(pathToFileURL(path.join(__dirname, 'resolve.mjs')), { data: bases });
+    return;
+  }
   registerHooks({
     resolve(specifier, context, nextResolve) {
       try {
         return nextResolve(specifier, context);
       } catch (error) {
-        if (error.code !== 'ERR_MODULE_NOT_FOUND' || /^(\.{0,2}\/|\w+:)/.test(specifier)) {
+        if (error.code !== 'ERR_MODULE_NOT_FOUND' || !isPackage(specifier)) {
           throw error;
         }
         for (const parentURL of bases) {
@@ -171,7 +177,10 @@ function resolveInNodePath() {
       }
     },
   });
+}
 
+function isPackage(specifier) {
+  return !/^(\.{0,2}\/|\w+:)/.test(specifier);
 }
 
 module.exports = { load };

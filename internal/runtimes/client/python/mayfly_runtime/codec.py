@@ -25,10 +25,21 @@ class _Scan:
     parse_float = float
     parse_int = int
     parse_constant = _CONSTANTS.__getitem__
-    memo = {}
+    array_hook = None
 
 
-_scan = _json.make_scanner(_Scan) if _json else None
+def _make(default, string):
+    """The C encoder: a function of a value and 0 that returns pieces of text."""
+    return _json.make_encoder({}, default, string, None, ": ", ", ", False, False, True)
+
+
+try:
+    # Neither is documented, so they are tried before they are relied on.
+    _scan = _json.make_scanner(_Scan)
+    if _scan("[1]", 0) != ([1], 3) or "".join(_make(None, _json.encode_basestring)([1], 0)) != "[1]":
+        _scan = None
+except Exception:
+    _scan = None
 
 
 def decode(data):
@@ -70,57 +81,72 @@ class Encoder:
 
     def __init__(self, ascii):
         self._ascii = ascii
-        self._string = None
-        if _json is not None:
+        if _scan is not None:
             self._string = _json.encode_basestring_ascii if ascii else _json.encode_basestring
 
     def encode(self, value):
         """The JSON text. Raises TypeError, ValueError or RecursionError for what has none."""
-        try:
-            if _has_named_tuple(value):
-                value = _plain(value)
-        except RecursionError:
-            pass  # circular or too deep: the encoder says which
-        if self._string is not None:
+        if _has_named_tuple(value):
             try:
-                return "".join(
-                    _json.make_encoder({}, _default, self._string, None, ": ", ", ", False, False, True)(value, 0)
-                )
-            except _Slow:
-                pass
-        return self._encode_slowly(value)
+                value = _plain(value)
+            except RecursionError:
+                pass  # circular or too deep: the encoder says which
+        if _scan is None:
+            import json
 
-    def _encode_slowly(self, value):
-        import decimal
-        import json.encoder
-
-        string = json.encoder.encode_basestring_ascii if self._ascii else json.encoder.encode_basestring
-
-        def default(value):
-            if isinstance(value, decimal.Decimal):
-                return float("nan") if value.is_nan() else _Literal(value)
-            return _default(value)
+            return json.dumps(value, ensure_ascii=self._ascii, default=_default_of_json)
+        try:
+            return "".join(_make(_default, self._string)(value, 0))
+        except _Slow:
+            pass
 
         def write(text):
-            return str(text) if isinstance(text, _Literal) else string(text)
+            return str(text) if isinstance(text, _Literal) else self._string(text)
 
-        make = json.encoder.c_make_encoder
-        if make is None:
-            raise TypeError("this build of Python has no JSON encoder")
-        return "".join(make({}, default, write, None, ": ", ", ", False, False, True)(value, 0))
+        return "".join(_make(_default_of_decimals, write)(value, 0))
+
+
+def _default_of_decimals(value):
+    try:
+        return _default(value)
+    except _Slow:
+        return float("nan") if value.is_nan() else _Literal(value)
+
+
+def _default_of_json(value):
+    """Without the C encoder, a decimal is written as the nearest float."""
+    try:
+        return _default(value)
+    except _Slow:
+        return float(value)
 
 
 class _Literal(str):
     """A text that stands in the output as it is."""
 
 
+_LEAVES = frozenset((str, int, float, bool, type(None), bytes))
+
+
 def _has_named_tuple(value):
-    kind = type(value)
-    if kind is dict:
-        return any(map(_has_named_tuple, value.values()))
-    if kind is list or kind is tuple:
-        return any(map(_has_named_tuple, value))
-    return isinstance(value, tuple) and hasattr(value, "_asdict")
+    seen = set()
+    todo = [(value,)]
+    for values in todo:  # which grows on the way
+        for v in values:
+            if type(v) in _LEAVES:
+                continue
+            if isinstance(v, dict):
+                children = v.values()
+            elif isinstance(v, (list, tuple)):
+                if hasattr(v, "_asdict"):
+                    return True
+                children = v
+            else:
+                continue
+            if id(v) not in seen:
+                seen.add(id(v))
+                todo.append(children)
+    return False
 
 
 def _plain(value):
