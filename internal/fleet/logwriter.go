@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +53,7 @@ type logStream struct {
 	mu      sync.Mutex
 	room    sync.Cond // signalled when events were taken, or the stream was closed
 	events  []logsapi.InputLogEvent
+	last    int64 // time of the newest event, in milliseconds
 	bytes   int
 	queued  bool // in w.dirty, or being stored
 	closed  bool
@@ -72,7 +72,10 @@ func (s *logStream) append(at time.Time, message string, wait bool) {
 	for wait && s.bytes > logBacklog && !s.closed {
 		s.room.Wait()
 	}
-	s.events = append(s.events, logsapi.InputLogEvent{Timestamp: new(at.UnixMilli()), Message: &message})
+	// Events keep the order of their coming, which the API wants of their times too: framed records say when they were
+	// written, printed lines have the time of their reading, which is a little later.
+	s.last = max(s.last, at.UnixMilli())
+	s.events = append(s.events, logsapi.InputLogEvent{Timestamp: new(s.last), Message: &message})
 	s.bytes += len(message) + eventOverhead
 	queued := s.queued
 	s.queued = true
@@ -159,8 +162,6 @@ func (s *logStream) store(ctx context.Context) {
 		if len(events) == 0 {
 			return
 		}
-		// Events of several processes, and framed ones, come nearly in order; the API wants it exact.
-		slices.SortStableFunc(events, func(a, b logsapi.InputLogEvent) int { return int(*a.Timestamp - *b.Timestamp) })
 		for len(events) > 0 {
 			n, size := 0, 0
 			for n < len(events) && n < maxBatchEvents {
