@@ -15,7 +15,11 @@ func (c awsJSON) contentType() string { return "application/x-amz-json-" + c.ver
 
 func (awsJSON) Protocol() smithy.Protocol { return smithy.JSON }
 
+// DecodeRequest refuses an empty body: operations without input take {}.
 func (awsJSON) DecodeRequest(op *smithy.OpInfo, r *Request, in any) error {
+	if len(r.Body) == 0 {
+		return serialization("")
+	}
 	return decodeJSON(r.Body, op.Input, structOf(in))
 }
 

@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -71,6 +73,38 @@ func errorHeader(e *apierr.Error, contentType, requestID string) http.Header {
 	}
 	h[requestIDHeader] = []string{requestID}
 	return h
+}
+
+// headerMembers moves the members of an error that REST protocols send as headers from the body, where all are, to h: Lambda's
+// retryAfterSeconds is Retry-After. It returns the error without them.
+func headerMembers(svc *smithy.Service, e *apierr.Error, h http.Header) *apierr.Error {
+	sh := errorShape(svc, e.Code)
+	if sh == nil || len(e.Members) == 0 {
+		return e
+	}
+	rest := *e
+	rest.Members = maps.Clone(e.Members)
+	for k, v := range e.Members {
+		if i := sh.Member(k); i >= 0 && sh.Members[i].Location == smithy.InHeader {
+			h[sh.Members[i].Header()] = []string{cleanHeader(fmt.Sprint(v))}
+			delete(rest.Members, k)
+		}
+	}
+	return &rest
+}
+
+// addHeaderMembers gives a received error the members that came as headers.
+func addHeaderMembers(svc *smithy.Service, e *apierr.Error, h http.Header) *apierr.Error {
+	sh := errorShape(svc, e.Code)
+	if sh == nil {
+		return e
+	}
+	for i := range sh.Members {
+		if m := &sh.Members[i]; m.Location == smithy.InHeader && len(h[m.Header()]) > 0 {
+			e = e.With(m.Name, h[m.Header()][0])
+		}
+	}
+	return e
 }
 
 // requestIDHeader is x-amzn-RequestId in Go's canonical form; names of headers have no case.

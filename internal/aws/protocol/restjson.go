@@ -37,7 +37,7 @@ func (restJSON) EncodeResponse(op *smithy.OpInfo, out any, requestID string) (*R
 func (restJSON) EncodeError(svc *smithy.Service, e *apierr.Error, requestID string) *Response {
 	h := errorHeader(e, "application/json", requestID)
 	h["X-Amzn-Errortype"] = []string{e.Code}
-	return &Response{Status: e.HTTPStatus(), Header: h, Body: appendJSONError(nil, svc, e, "")}
+	return &Response{Status: e.HTTPStatus(), Header: h, Body: appendJSONError(nil, svc, headerMembers(svc, e, h), "")}
 }
 
 func (restJSON) EncodeRequest(op *smithy.OpInfo, in any) (*Request, error) {
@@ -51,5 +51,5 @@ func (restJSON) DecodeResponse(op *smithy.OpInfo, r *Response, out any) error {
 	if err := r.readAll(); err != nil {
 		return err
 	}
-	return decodeJSONError(op.Service, r.Status, r.Header.Get("X-Amzn-Errortype"), r.Body)
+	return addHeaderMembers(op.Service, decodeJSONError(op.Service, r.Status, r.Header.Get("X-Amzn-Errortype"), r.Body), r.Header)
 }

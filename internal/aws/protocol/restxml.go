@@ -66,6 +66,10 @@ func (restXML) EncodeResponse(op *smithy.OpInfo, out any, requestID string) (*Re
 
 // EncodeError writes <Error> without a wrapper. Members of the error follow its code and message.
 func (restXML) EncodeError(svc *smithy.Service, e *apierr.Error, requestID string) *Response {
+	h := errorHeader(e, "application/xml", requestID)
+	h["X-Amz-Request-Id"] = h[requestIDHeader]
+	delete(h, requestIDHeader)
+	e = headerMembers(svc, e, h)
 	b := append([]byte(xmlHeader), "<Error><Code>"...)
 	b = appendXMLText(b, queryCode(svc, e))
 	b = append(b, "</Code><Message>"...)
@@ -75,9 +79,6 @@ func (restXML) EncodeError(svc *smithy.Service, e *apierr.Error, requestID strin
 	b = append(b, "<RequestId>"...)
 	b = appendXMLText(b, requestID)
 	b = append(b, "</RequestId></Error>"...)
-	h := errorHeader(e, "application/xml", requestID)
-	h["X-Amz-Request-Id"] = h[requestIDHeader]
-	delete(h, requestIDHeader)
 	return &Response{Status: e.HTTPStatus(), Header: h, Body: b}
 }
 
@@ -101,5 +102,5 @@ func (restXML) DecodeResponse(op *smithy.OpInfo, r *Response, out any) error {
 	if err := r.readAll(); err != nil {
 		return err
 	}
-	return decodeXMLError(op.Service, r.Status, "", r.Body)
+	return addHeaderMembers(op.Service, decodeXMLError(op.Service, r.Status, "", r.Body), r.Header)
 }

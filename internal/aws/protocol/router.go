@@ -163,9 +163,10 @@ func (r *Router) matchQuery(req *Request, candidates []*smithy.Service) (*Call, 
 	}
 	action, version := form.Get("Action"), form.Get("Version")
 	if action == "" {
-		if len(candidates) == 1 {
-			call.Service = candidates[0]
+		if len(candidates) > 1 { // curl's default Content-Type is a form's, whatever is posted
+			return nil, nil
 		}
+		call.Service = candidates[0]
 		return call, apierr.New("MissingAction", http.StatusBadRequest, "The request is missing an action or a required parameter.")
 	}
 	for _, svc := range candidates {

@@ -52,6 +52,8 @@ func TestMatch(t *testing.T) {
 		{name: "queue in the path", method: "POST", path: "/123456789012/q", signing: "sqs", header: map[string]string{"Content-Type": form}, body: "Action=ReceiveMessage", want: "sqs:ReceiveMessage"},
 		{name: "no such action", method: "POST", path: "/", signing: "iam", header: map[string]string{"Content-Type": form}, body: "Action=Fly&Version=2010-05-08", code: "InvalidAction"},
 		{name: "no action", method: "POST", path: "/", signing: "iam", header: map[string]string{"Content-Type": form}, body: "x=y", code: "MissingAction"},
+		{name: "posted by curl", method: "POST", path: "/2015-03-31/functions/f/invocations", header: map[string]string{"Content-Type": form}, body: `{"a":1}`, want: "lambda:Invoke"},
+		{name: "a form for no one", method: "POST", path: "/", header: map[string]string{"Content-Type": form}, body: "x=y", code: "UnknownOperationException"},
 		{name: "cbor", method: "POST", path: "/service/GraniteServiceVersion20100801/operation/ListMetrics", header: map[string]string{"Smithy-Protocol": "rpc-v2-cbor"}, want: "cloudwatch:ListMetrics"},
 		{name: "cbor unknown", method: "POST", path: "/service/GraniteServiceVersion20100801/operation/Nope", header: map[string]string{"Smithy-Protocol": "rpc-v2-cbor"}, code: "UnknownOperationException"},
 		{name: "s3 root", method: "GET", path: "/", signing: "s3", want: "s3:ListBuckets"},

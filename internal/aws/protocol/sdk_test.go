@@ -136,9 +136,8 @@ func TestLambdaClient(t *testing.T) {
 	get := handle(mux, lambdaapi.GetFunction, nil, lambdaapi.ErrResourceNotFoundException("Function not found: %s", "arn"))
 	handle(mux, lambdaapi.DeleteFunction, &lambdaapi.DeleteFunctionOutput{StatusCode: new(int32(204))}, nil)
 	tags := handle(mux, lambdaapi.ListTags, &lambdaapi.ListTagsOutput{Tags: map[string]string{"a b": "ü"}}, nil)
-	throttled := lambdaapi.ErrTooManyRequestsException("Rate Exceeded.").With("Reason", "ReservedFunctionConcurrentInvocationLimitExceeded")
-	throttled.Header = http.Header{"Retry-After": {"1"}}
-	handle(mux, lambdaapi.InvokeAsync, nil, throttled)
+	handle(mux, lambdaapi.InvokeAsync, nil, lambdaapi.ErrTooManyRequestsException("Rate Exceeded.").
+		With("Reason", "ReservedFunctionConcurrentInvocationLimitExceeded").With("retryAfterSeconds", "1"))
 
 	c := lambda.NewFromConfig(config(t, server(t, mux)))
 	ctx := t.Context()
