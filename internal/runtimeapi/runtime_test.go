@@ -590,6 +590,58 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 }
 
+func TestMalformedRequests(t *testing.T) {
+	e := start(t, Options{})
+	for in, want := range map[string]string{
+		"nonsense\r\n\r\n":                    "400 Bad Request",
+		"GET /2018-06-01/ping HTTP/3\r\n\r\n": "505 HTTP Version Not Supported",
+		"GET / HTTP/1.1\r\nA: " + strings.Repeat("x", maxHead) + "\r\n\r\n":           "431 Request Header Fields Too Large",
+		"GET /2018-06-01/ping HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n": "",
+	} {
+		nc, err := net.Dial("tcp", e.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(nc, in)
+		nc.(*net.TCPConn).CloseWrite()
+		got, err := io.ReadAll(nc)
+		nc.Close()
+		status, _, _ := strings.Cut(strings.TrimPrefix(string(got), "HTTP/1.1 "), "\r\n")
+		if status != want || err != nil {
+			t.Errorf("%.40q: %q, %v", in, got, err)
+		}
+	}
+}
+
+// TestPipelining sends requests before the replies to earlier ones, a long poll among them.
+func TestPipelining(t *testing.T) {
+	e := start(t, Options{})
+	nc, err := net.Dial("tcp", e.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(nc, "GET /ping HTTP/1.1\r\n\r\nGET "+nextPath+" HTTP/1.1\r\n\r\n"+
+		"POST "+responsePath("a")+" HTTP/1.1\r\nContent-Length: 2\r\n\r\nokGET /ping HTTP/1.1\r\n\r\nnonsense\r\n\r\n")
+	wait(t, "ready", e.Ready())
+	r := e.invoke(&Invocation{RequestID: "a", Event: []byte("event")})
+	wait(t, "response", r.Responded())
+	if got := string(r.Response().Body); got != "ok" {
+		t.Errorf("response %q", got)
+	}
+	br := bufio.NewReader(nc)
+	for _, want := range []string{"200 pong", "200 event", "202 " + okBody, "200 pong", "400 "} {
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		if got := fmt.Sprint(resp.StatusCode, " ", string(b)); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 func TestManyConnections(t *testing.T) {
 	e := start(t, Options{})
 	var open []net.Conn
