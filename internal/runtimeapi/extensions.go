@@ -68,7 +68,7 @@ type Extension struct {
 	State    string // Registered, Ready, Running, InitError, ExitError
 }
 
-// Events returns the names of the event types subscribed to, never nil.
+// eventNames returns the names of the event types subscribed to, never nil.
 func (e *extension) eventNames() []string {
 	names := []string{}
 	if e.invoke {
