@@ -327,7 +327,7 @@ func testGuardedInserts(t *testing.T, db kv.DB) {
 
 // testNoStarvation has one transaction read all that fast writers change all the time.
 func testNoStarvation(t *testing.T, db kv.DB) {
-	const keys = 2000
+	const keys = 200
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for w := range 4 {
@@ -340,7 +340,7 @@ func testNoStarvation(t *testing.T, db kv.DB) {
 			}
 		})
 	}
-	for range 10 {
+	for range 5 {
 		update(t, db, func(tx kv.Tx) {
 			for i := range keys {
 				get(t, tx, string(kv.Key("busy", i)))

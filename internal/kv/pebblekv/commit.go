@@ -214,6 +214,11 @@ func (db *DB) wait(r *request) error {
 	case err := <-r.answer:
 		return err
 	case <-db.fuse.blown:
+	}
+	select {
+	case err := <-r.answer: // it was committed just before
+		return err
+	default:
 		return db.fuse.err()
 	}
 }

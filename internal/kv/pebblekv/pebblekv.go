@@ -24,6 +24,7 @@
 package pebblekv
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,8 +145,8 @@ func (db *DB) open(dir string, opts Options) error {
 	po := &pebble.Options{
 		FS:                 db.fuse,
 		FormatMajorVersion: pebbleFormat,
-		CacheSize:          cmpOr(opts.CacheBytes, 8<<20),
-		MemTableSize:       cmpOr(opts.MemTableBytes, 4<<20),
+		CacheSize:          cmp.Or(opts.CacheBytes, 8<<20),
+		MemTableSize:       cmp.Or(opts.MemTableBytes, 4<<20),
 		Logger:             logger{log: log, fuse: db.fuse},
 		EventListener:      &pebble.EventListener{BackgroundError: db.fuse.backgroundError, DataCorruption: db.fuse.dataCorruption},
 	}
@@ -183,14 +184,6 @@ func openPebble(dir string, opts *pebble.Options) (p *pebble.DB, err error) {
 		err = fmt.Errorf("%w: a newer release wrote it (%w)", kv.ErrFormat, err)
 	}
 	return p, err
-}
-
-func cmpOr[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 // checkFormat writes the format version into a new store and compares it in an old one.

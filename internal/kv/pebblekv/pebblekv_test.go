@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -243,4 +245,32 @@ func TestNoGoroutineStays(t *testing.T) {
 		cancel()
 	}
 	goleak.VerifyNone(t, ignore)
+}
+
+// TestSynctest runs a store in memory on fake time, as tests of services do.
+func TestSynctest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db := open(t, pebblekv.Options{InMemory: true})
+		hints := 0
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			for range db.Watch(ctx, []byte("a")) {
+				hints++
+			}
+		}()
+		synctest.Wait()
+		start := time.Now()
+		time.Sleep(time.Hour)
+		if err := db.Update(t.Context(), func(tx kv.Tx) error { tx.Set([]byte("a"), nil); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if hints != 2 || time.Since(start) != time.Hour {
+			t.Errorf("%d hints after %v", hints, time.Since(start))
+		}
+		cancel()
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
