@@ -96,8 +96,9 @@ async function loadModule(root, directory, name) {
 // findModule takes the first that is there: the name as it is, then with .js, .mjs, .cjs; then what Node.js would
 // resolve from the root.
 async function findModule(root, directory, name) {
-  // A require of its own, so that the stack of a failed one names a file at the runtime's place and nothing else.
-  const load = require('module').createRequire(path.join(__dirname, 'index.mjs'));
+  // A require of its own, so that the stack of a failed one names a file at the runtime's place and nothing else. The
+  // constructor of a module is require('module'), without what loading it as such costs.
+  const load = module.constructor.createRequire(path.join(__dirname, 'index.mjs'));
   const file = path.resolve(root, directory, name);
   if (fs.existsSync(file)) {
     return load(file);
