@@ -12,7 +12,7 @@ import (
 
 // A chunk is a run of events of one stream in the order of their timestamps. Its value is
 //
-//	1 byte   format: plainChunk, or s2Chunk where what follows is an S2 block
+//	1 byte   format: plainChunk, or s2Chunk where the events are in an S2 block
 //	uvarint  ingestion time, ms
 //	each event:
 //	  uvarint  timestamp less that of the event before, ms; less that in the key for the first
@@ -50,8 +50,7 @@ func (p *packer) pack(events []logsapi.InputLogEvent, ingested int64) []packed {
 	p.chunks, p.out = p.chunks[:0], p.out[:0]
 	for len(events) > 0 {
 		first, prev, size := *events[0].Timestamp, *events[0].Timestamp, int64(0)
-		raw := binary.AppendUvarint(p.raw[:0], uint64(ingested))
-		n := 0
+		raw, n := p.raw[:0], 0
 		for ; n < len(events) && len(raw) < chunkBytes; n++ {
 			e := &events[n]
 			if *e.Timestamp-first > chunkSpan {
@@ -64,25 +63,26 @@ func (p *packer) pack(events []logsapi.InputLogEvent, ingested int64) []packed {
 			size += int64(len(*e.Message)) + eventOverhead
 		}
 		p.raw, events = raw, events[n:]
-		p.chunks = append(p.chunks, packed{first: first, span: prev - first, size: size, value: p.seal(raw)})
+		p.chunks = append(p.chunks, packed{first: first, span: prev - first, size: size, value: p.seal(raw, ingested)})
 	}
 	return p.chunks
 }
 
-// seal appends the chunk with this content to p.out, and returns it.
-func (p *packer) seal(raw []byte) []byte {
+// seal appends the chunk of these events to p.out, and returns it.
+func (p *packer) seal(raw []byte, ingested int64) []byte {
 	start := len(p.out)
+	p.out = binary.AppendUvarint(append(p.out, plainChunk), uint64(ingested))
+	body := len(p.out)
 	if len(raw) >= compressAbove {
-		room := s2.MaxEncodedLen(len(raw)) + 1
-		p.out = slices.Grow(p.out, room)
-		block := s2.Encode(p.out[start+1:start+room], raw)
+		p.out = slices.Grow(p.out, s2.MaxEncodedLen(len(raw)))
+		block := s2.Encode(p.out[body:cap(p.out)], raw)
 		if len(block) < len(raw)-len(raw)/8 {
-			p.out = append(p.out, s2Chunk)
-			p.out = p.out[:start+1+len(block)]
+			p.out[start] = s2Chunk
+			p.out = p.out[:body+len(block)]
 			return p.out[start:]
 		}
 	}
-	p.out = append(append(p.out, plainChunk), raw...)
+	p.out = append(p.out, raw...)
 	return p.out[start:]
 }
 
@@ -97,13 +97,11 @@ type chunk struct {
 }
 
 func openChunk(first int64, value []byte) (*chunk, error) {
-	if len(value) == 0 {
-		return nil, errCorrupt
+	ingested, raw, err := chunkHead(value)
+	if err != nil {
+		return nil, err
 	}
-	raw := value[1:]
-	switch value[0] {
-	case plainChunk:
-	case s2Chunk:
+	if value[0] == s2Chunk {
 		n, err := s2.DecodedLen(raw)
 		if err == nil && n <= maxChunkBytes {
 			raw, err = s2.Decode(nil, raw)
@@ -111,13 +109,20 @@ func openChunk(first int64, value []byte) (*chunk, error) {
 		if err != nil || n > maxChunkBytes {
 			return nil, errCorrupt
 		}
-	default:
-		return nil, errCorrupt
 	}
-	c := &chunk{ts: first, rest: string(raw)}
-	ingested, err := c.uvarint()
-	c.ingested = int64(ingested)
-	return c, err
+	return &chunk{ingested: ingested, ts: first, rest: string(raw)}, nil
+}
+
+// chunkHead returns when a chunk was ingested, and its events as they are stored.
+func chunkHead(value []byte) (ingested int64, body []byte, err error) {
+	if len(value) == 0 || value[0] != plainChunk && value[0] != s2Chunk {
+		return 0, nil, errCorrupt
+	}
+	v, n := binary.Uvarint(value[1:])
+	if n <= 0 {
+		return 0, nil, errCorrupt
+	}
+	return int64(v), value[1+n:], nil
 }
 
 // next returns the next event; done says that there is none. All messages share the memory of the chunk.

@@ -77,7 +77,7 @@ func FuzzChunk(f *testing.F) {
 	}
 	f.Add(int64(0), []byte{})
 	f.Add(int64(0), []byte{1, 0x80})
-	f.Add(int64(0), []byte{2, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Add(int64(0), []byte{2, 1, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, first int64, value []byte) {
 		c, err := openChunk(first, value)
 		for n := 0; err == nil; n++ {

@@ -187,8 +187,8 @@ func (sr *search) name(e *indexEntry) (*string, error) {
 	return name, nil
 }
 
-// run fills found and returns the boundary of what is left, nil if nothing is. As in window.read, a match is settled when
-// the scan has come to chunks that begin later.
+// run fills found and returns the boundary of what is left, nil if nothing is. The index is in the order of spots, so a
+// match is settled, as in window.read, when the scan has come to chunks that lie behind it.
 func (sr *search) run() (*spot, error) {
 	scanned, entries := int64(0), 0
 	for entry, err := range sr.r.Scan(sr.sc.times(sr.group, sr.from.ts-chunkSpan, sr.end)) {
@@ -199,14 +199,19 @@ func (sr *search) run() (*spot, error) {
 		if err != nil {
 			return nil, err
 		}
-		if (len(sr.found) >= sr.limit || sr.bytes >= maxPageBytes) && sr.enough(e.first) {
-			return sr.cut(e.first), nil
-		}
-		if entries++; (scanned >= maxScanBytes || entries > maxScanChunks) && e.first > sr.from.ts {
-			return sr.cut(e.first), nil
-		}
-		if e.first+e.span < sr.from.ts {
+		here := spot{position{ts: e.first, seq: e.seq}, e.ingested, e.stream}
+		end := spot{position{e.first + e.span, e.seq, math.MaxInt}, e.ingested, e.stream}
+		if end.compare(&sr.from) < 0 {
 			continue
+		}
+		if (len(sr.found) >= sr.limit || sr.bytes >= maxPageBytes) && sr.enough(&here) {
+			return sr.cut(&here), nil
+		}
+		if here.compare(&sr.from) > 0 { // what is read again does not count, so that every page gets further
+			if scanned >= maxScanBytes || entries >= maxScanChunks {
+				return sr.cut(&here), nil
+			}
+			entries++
 		}
 		name, err := sr.name(&e)
 		if err != nil {
@@ -215,12 +220,14 @@ func (sr *search) run() (*spot, error) {
 		if name == nil {
 			continue
 		}
-		scanned += e.size
+		if entries > 0 {
+			scanned += e.size
+		}
 		if err := sr.chunk(&e, name); err != nil {
 			return nil, err
 		}
 	}
-	return sr.cut(math.MaxInt64), nil
+	return sr.cut(nil), nil
 }
 
 // chunk adds the matches in one chunk.
@@ -250,11 +257,11 @@ func (sr *search) chunk(e *indexEntry, name *string) error {
 	}
 }
 
-// enough reports whether a page's worth of matches lies before ts.
-func (sr *search) enough(ts int64) bool {
+// enough reports whether a page's worth of matches lies before next.
+func (sr *search) enough(next *spot) bool {
 	n, bytes := 0, 0
 	for i := range sr.found {
-		if m := &sr.found[i]; m.ts < ts {
+		if m := &sr.found[i]; m.compare(next) < 0 {
 			n++
 			bytes += len(m.message)
 		}
@@ -262,23 +269,19 @@ func (sr *search) enough(ts int64) bool {
 	return n >= sr.limit || bytes >= maxPageBytes
 }
 
-// cut sorts the matches before ts and leaves those that fit in a page. It returns the boundary of what is left, nil if
-// nothing is.
-func (sr *search) cut(ts int64) *spot {
+// cut sorts the matches and leaves those before next, which is nil at the end, that fit in a page. It returns the boundary
+// of what is left, nil if nothing is.
+func (sr *search) cut(next *spot) *spot {
 	slices.SortFunc(sr.found, func(a, b match) int { return a.compare(&b.spot) })
 	n, bytes := 0, 0
-	for ; n < len(sr.found) && sr.found[n].ts < ts; n++ {
+	for ; n < len(sr.found) && (next == nil || sr.found[n].compare(next) < 0); n++ {
 		if bytes += len(sr.found[n].message); n == sr.limit || n > 0 && bytes > maxPageBytes {
-			next := sr.found[n].spot
-			sr.found = sr.found[:n]
-			return &next
+			next = new(sr.found[n].spot)
+			break
 		}
 	}
 	sr.found = sr.found[:n]
-	if ts == math.MaxInt64 {
-		return nil
-	}
-	return &spot{position: position{ts: ts}}
+	return next
 }
 
 func (sr *search) outputs() []logsapi.FilteredLogEvent {

@@ -86,11 +86,16 @@ func TestFilterStopsAndGoesOn(t *testing.T) {
 	if got := s.filter(in); !slices.Equal(got, []string{"needle"}) {
 		t.Errorf("found %q", got)
 	}
-	// All at the same millisecond: a page cannot end among them, yet the search ends.
+	// A page can end among events of the same millisecond, too.
 	for range 20 {
 		s.put("g", "s", ev(at+30, hay))
 	}
 	s.put("g", "s", ev(at+30, "needle"))
+	in.StartTime = new(at + 30)
+	if out := ok(s, logsapi.FilterLogEvents, &in); len(out.Events) != 0 || out.NextToken == nil {
+		t.Errorf("first page of a millisecond: %d events, token %v", len(out.Events), out.NextToken)
+	}
+	in.StartTime = nil
 	if got := s.filter(in); !slices.Equal(got, []string{"needle", "needle"}) {
 		t.Errorf("found %q", got)
 	}

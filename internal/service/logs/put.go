@@ -73,7 +73,7 @@ func (sc scope) write(tx kv.Tx, g *logGroup, st *logStream, chunks []packed, las
 	oldLast, isNew := st.Last, st.Chunks == 0
 	for i := range chunks {
 		c := &chunks[i]
-		e := indexEntry{first: c.first, stream: st.ID, seq: st.Chunks, size: c.size, span: c.span, name: st.Name}
+		e := indexEntry{first: c.first, ingested: now, stream: st.ID, seq: st.Chunks, size: c.size, span: c.span, name: st.Name}
 		tx.Set(sc.chunkKey(g.ID, st.ID, c.first, st.Chunks), c.value)
 		tx.Set(sc.timeKey(g.ID, &e), e.value())
 		st.Chunks++

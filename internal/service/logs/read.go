@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -112,9 +113,9 @@ type window struct {
 	limit         int
 }
 
-// read returns the events of the window in order. Chunks may overlap in time, though none spans more than span. So
-// events are settled, which means that no chunk still to be read holds an earlier one (backward: a later one), when
-// the scan has come past them by as much.
+// read returns the events of the window in order. Chunks come by the time of their first event and may overlap, though none
+// spans more than span. So an event is settled, which means that none still to be read goes before it (backward: behind
+// it), when the scan has come to chunks that lie behind it (backward: that much before it).
 func (w *window) read(r kv.Reader) ([]event, error) {
 	if w.from.compare(w.to) >= 0 {
 		return nil, nil
@@ -133,7 +134,7 @@ func (w *window) read(r kv.Reader) ([]event, error) {
 		if err != nil {
 			return nil, err
 		}
-		if (len(events) >= w.limit || bytes >= maxPageBytes) && w.enough(events, first) {
+		if (len(events) >= w.limit || bytes >= maxPageBytes) && w.enough(events, first, seq) {
 			break
 		}
 		c, err := openChunk(first, e.Value)
@@ -159,12 +160,18 @@ func (w *window) read(r kv.Reader) ([]event, error) {
 	return w.cut(events), nil
 }
 
-// enough reports whether a page's worth of events is settled when the chunk that begins at first comes next.
-func (w *window) enough(events []event, first int64) bool {
+// enough reports whether a page's worth of events is settled when the chunk (first, seq) comes next.
+func (w *window) enough(events []event, first, seq int64) bool {
+	edge, side := position{ts: first, seq: seq}, -1
+	if w.backward {
+		edge, side = position{first + w.span, seq, math.MaxInt}, 1
+		if w.span > 0 {
+			edge.seq = math.MaxInt64 // an earlier chunk may reach as far and have come later
+		}
+	}
 	n, bytes := 0, 0
 	for i := range events {
-		e := &events[i]
-		if !w.backward && e.pos.ts < first || w.backward && e.pos.ts > first+w.span {
+		if e := &events[i]; e.pos.compare(edge) == side {
 			n++
 			bytes += len(e.message)
 		}

@@ -51,20 +51,24 @@ func (s *Service) removeRow(ctx context.Context, row []byte) error {
 	}
 	if stream == 0 {
 		for _, rg := range sc.remains(group) {
-			if err := s.removeRange(ctx, rg, func(tx kv.Tx, key []byte) error {
-				tx.Delete(key)
+			if err := s.removeRange(ctx, rg, func(tx kv.Tx, e kv.Entry) error {
+				tx.Delete(e.Key)
 				return nil
 			}); err != nil {
 				return err
 			}
 		}
-	} else if err := s.removeRange(ctx, sc.remainsOfStream(group, stream), func(tx kv.Tx, key []byte) error {
-		first, seq, err := decodeChunkKey(key)
+	} else if err := s.removeRange(ctx, sc.remainsOfStream(group, stream), func(tx kv.Tx, e kv.Entry) error {
+		first, seq, err := decodeChunkKey(e.Key)
 		if err != nil {
 			return err
 		}
-		tx.Delete(key)
-		tx.Delete(sc.timeKey(group, &indexEntry{first: first, stream: stream, seq: seq}))
+		ingested, _, err := chunkHead(e.Value)
+		if err != nil {
+			return err
+		}
+		tx.Delete(e.Key)
+		tx.Delete(sc.timeKey(group, &indexEntry{first: first, ingested: ingested, stream: stream, seq: seq}))
 		return nil
 	}); err != nil {
 		return err
@@ -75,27 +79,29 @@ func (s *Service) removeRow(ctx context.Context, row []byte) error {
 	})
 }
 
-// removeRange calls remove for every key of a range that nothing is added to any more, batch by batch.
-func (s *Service) removeRange(ctx context.Context, rg kv.Range, remove func(tx kv.Tx, key []byte) error) error {
+// removeRange calls remove for every entry of a range that nothing is added to any more, batch by batch.
+func (s *Service) removeRange(ctx context.Context, rg kv.Range, remove func(kv.Tx, kv.Entry) error) error {
 	for {
-		var keys [][]byte
+		var batch []kv.Entry
+		bytes := 0
 		err := s.db.View(ctx, func(r kv.Reader) error {
 			for e, err := range r.Scan(rg) {
 				if err != nil {
 					return err
 				}
-				if keys = append(keys, e.Key); len(keys) == removeBatch {
+				batch = append(batch, e)
+				if bytes += len(e.Value); len(batch) == removeBatch || bytes >= removeBytes {
 					break
 				}
 			}
 			return nil
 		})
-		if err != nil || len(keys) == 0 {
+		if err != nil || len(batch) == 0 {
 			return err
 		}
 		err = s.db.Update(ctx, func(tx kv.Tx) error {
-			for _, k := range keys {
-				if err := remove(tx, k); err != nil {
+			for _, e := range batch {
+				if err := remove(tx, e); err != nil {
 					return err
 				}
 			}
@@ -104,6 +110,6 @@ func (s *Service) removeRange(ctx context.Context, rg kv.Range, remove func(tx k
 		if err != nil {
 			return err
 		}
-		rg = rg.After(keys[len(keys)-1])
+		rg = rg.After(batch[len(batch)-1].Key)
 	}
 }

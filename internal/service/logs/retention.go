@@ -16,7 +16,8 @@ var retentions = []int32{1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 54
 
 const (
 	sweepInterval = time.Hour
-	removeBatch   = 500 // rows removed in one transaction
+	removeBatch   = 500     // rows removed in one transaction
+	removeBytes   = 8 << 20 // of them held in memory for it, at most
 	retryDelay    = 10 * time.Second
 )
 

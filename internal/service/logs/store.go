@@ -17,7 +17,7 @@ const (
 	streamTable  = "logs.stream"  // group id, name -> stream
 	lastTable    = "logs.last"    // group id, time of the last event, stream name -> nothing
 	chunkTable   = "logs.chunk"   // group id, stream id, time of the first event, sequence -> chunk
-	timeTable    = "logs.time"    // group id, time of the first event, stream id, sequence -> size and span of the chunk, stream name
+	timeTable    = "logs.time"    // group id, time of the first event, ingestion time, stream id, sequence -> size and span of the chunk, stream name
 	deletedTable = "logs.deleted" // group id, stream id or 0 for all of the group -> nothing
 )
 
@@ -127,14 +127,14 @@ func decodeChunkKey(key []byte) (first, seq int64, err error) {
 
 // indexEntry is a row of the time index.
 type indexEntry struct {
-	first, stream, seq int64
-	size               int64 // of the chunk's events
-	span               int64 // ms, from its first event to its last
-	name               string
+	first, ingested, stream, seq int64
+	size                         int64 // of the chunk's events
+	span                         int64 // ms, from its first event to its last
+	name                         string
 }
 
 func (sc scope) timeKey(group int64, e *indexEntry) []byte {
-	return kv.Key(timeTable, sc.account, sc.region, group, e.first, e.stream, e.seq)
+	return kv.Key(timeTable, sc.account, sc.region, group, e.first, e.ingested, e.stream, e.seq)
 }
 
 // value is two uvarints and the name.
@@ -154,7 +154,7 @@ func (sc scope) times(group, from, to int64) kv.Range {
 }
 
 func decodeIndexEntry(e kv.Entry) (x indexEntry, err error) {
-	if err := kv.Decode(e.Key, nil, nil, nil, nil, &x.first, &x.stream, &x.seq); err != nil {
+	if err := kv.Decode(e.Key, nil, nil, nil, nil, &x.first, &x.ingested, &x.stream, &x.seq); err != nil {
 		return x, err
 	}
 	rest := e.Value
