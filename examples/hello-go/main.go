@@ -1,4 +1,4 @@
-// Hello is a function for provided.al2023: built for Linux as an executable named bootstrap, zipped, it is deployed here as
+// Command hello-go is a function for provided.al2023: built for Linux as an executable named bootstrap, zipped, it is deployed here as
 // on AWS.
 //
 //	GOOS=linux CGO_ENABLED=0 go build -tags lambda.norpc -o bootstrap ./examples/hello-go

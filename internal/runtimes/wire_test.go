@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 var echo = map[Family]string{
@@ -156,5 +157,35 @@ func TestNoRuntimeAPI(t *testing.T) {
 		if exit != "exit status 1\n" {
 			t.Errorf("ended with %q; its log:\n%s", exit, &p.log)
 		}
+	})
+}
+
+// A record that is longer than a frame goes on in the next, and no character is cut.
+func TestLongRecord(t *testing.T) {
+	code := map[Family]string{
+		Python: "import logging\ndef handler(event, context):\n    logging.warning('a' + 'é' * 1_500_000)\n",
+		Node:   "exports.handler = async () => console.warn('a' + 'é'.repeat(1500000));\n",
+	}
+	eachClient(t, func(t *testing.T, l Launch, task string) {
+		if err := os.WriteFile(filepath.Join(task, trivial[l.Family].file), []byte(code[l.Family]), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		api := newFakeAPI(t, []string{`1`}, "")
+		p := startClient(t, l, api, task, map[string]string{"_LAMBDA_TELEMETRY_LOG_FD": "1"})
+		log, exit := p.finish(t, api)
+		shown := showFrames(t, log)
+		if n := strings.Count(shown, "</frame>"); n != 3 {
+			t.Errorf("%d frames", n)
+		}
+		for part := range strings.SplitSeq(shown, "</frame>") {
+			if !utf8.ValidString(part) {
+				t.Error("a character is cut")
+			}
+		}
+		whole := strings.ReplaceAll(strings.ReplaceAll(shown, "</frame>\n", ""), "<frame a55a0013>", "")
+		if !strings.HasSuffix(whole, "\ta"+strings.Repeat("é", 1_500_000)+"\n") {
+			t.Errorf("the record is %d bytes, %.200q", len(whole), whole)
+		}
+		wantAnswers(t, api, exit, "null")
 	})
 }

@@ -15,6 +15,7 @@ class ResponseStream extends Writable {
     this.api = api;
     this.id = id;
     this.contentType = 'application/octet-stream';
+    this.begun = false; // something was written, or the end
     this.request = null;
     this.failure = null;
   }
