@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -15,13 +16,8 @@ type Output struct {
 	Stdout, Stderr *os.File // what the child gets
 
 	childEnds []*os.File // to close once the child has them
-	readers   []*os.File
-	copied    []chan struct{} // each closed at the end of a pipe
+	copiers   []*copier
 }
-
-// drainGrace is how long the end of a process waits for the last of its output
-// while something else holds the pipe open.
-const drainGrace = 50 * time.Millisecond
 
 // OpenOutput opens what is needed and starts to copy. Then CloseChildEnds must
 // be called, and one of Drain (when the process ended) or Abandon (when it did
@@ -58,29 +54,10 @@ func (o *Output) open(w io.Writer) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	done := make(chan struct{})
+	c := &copier{from: pr, to: w, drained: make(chan struct{})}
 	o.childEnds = append(o.childEnds, pw)
-	o.readers = append(o.readers, pr)
-	o.copied = append(o.copied, done)
-	go func() {
-		defer close(done)
-		defer pr.Close()
-		buf := make([]byte, 4096)
-		for {
-			n, err := pr.Read(buf)
-			if n > 0 {
-				// A writer that fails does not stop the process: its
-				// output is discarded, as AWS discards what logs refuse.
-				w.Write(buf[:n])
-				if n == len(buf) && n < 64<<10 {
-					buf = make([]byte, 2*n)
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
+	o.copiers = append(o.copiers, c)
+	go c.run()
 	return pw, nil
 }
 
@@ -94,26 +71,94 @@ func (o *Output) CloseChildEnds() {
 
 // Abandon ends the copying at once.
 func (o *Output) Abandon() {
-	for _, f := range o.readers {
-		f.Close()
+	for _, c := range o.copiers {
+		c.from.Close()
 	}
 }
 
-// Drain waits until the pipes are empty, but only a moment if a child of the
-// process holds them open; that child's output is still copied afterwards.
+// Drain returns when everything that the process had written when it ended was
+// handed on. A child of it may hold the pipe open; its output is still copied
+// afterwards.
 func (o *Output) Drain() {
-	if len(o.copied) == 0 {
-		return
+	for _, c := range o.copiers {
+		c.from.SetReadDeadline(time.Unix(1, 0)) // wakes run up; fails if it has ended
 	}
-	timer := time.NewTimer(drainGrace)
-	defer timer.Stop()
-	for _, done := range o.copied {
-		select {
-		case <-done:
-		case <-timer.C:
+	for _, c := range o.copiers {
+		<-c.drained
+	}
+}
+
+// copier hands on what comes out of a pipe.
+type copier struct {
+	from    *os.File
+	to      io.Writer
+	drained chan struct{} // closed when a drain or the pipe came to its end
+	ended   bool          // drained is closed
+}
+
+func (c *copier) end() {
+	if !c.ended {
+		c.ended = true
+		close(c.drained)
+	}
+}
+
+func (c *copier) run() {
+	defer c.end()
+	defer c.from.Close()
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.from.Read(buf)
+		if n > 0 {
+			// A writer that fails does not stop the process: its output is
+			// discarded.
+			c.to.Write(buf[:n])
+			if n == len(buf) && n < 64<<10 {
+				buf = make([]byte, 2*n)
+			}
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			c.from.SetReadDeadline(time.Time{})
+			if !c.drain(buf) {
+				return
+			}
+			c.end()
+		default:
 			return
 		}
 	}
+}
+
+// drain reads until the pipe is empty, or held more than a pipe can hold if
+// something else writes on. It reports whether the pipe is still open.
+func (c *copier) drain(buf []byte) bool {
+	raw, err := c.from.SyscallConn()
+	if err != nil {
+		return false
+	}
+	for total := 0; total < 1<<20; {
+		var n int
+		var readErr error
+		err := raw.Read(func(fd uintptr) bool {
+			n, readErr = syscall.Read(int(fd), buf)
+			return true
+		})
+		switch {
+		case err != nil:
+			return false
+		case readErr == syscall.EINTR:
+		case readErr == syscall.EAGAIN:
+			return true
+		case readErr != nil || n == 0:
+			return false
+		default:
+			c.to.Write(buf[:n])
+			total += n
+		}
+	}
+	return true
 }
 
 // ExitOf turns a wait status into an Exit.

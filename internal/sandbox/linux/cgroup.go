@@ -283,32 +283,38 @@ func removeDir(dir string) error {
 	return &os.PathError{Op: "rmdir", Path: dir, Err: err}
 }
 
-// cleanDead kills and removes what owners that are no more left below
-// "mayfly".
-func cleanDead(base string) {
-	owners, _ := os.ReadDir(base)
-	for _, o := range owners {
-		if !o.IsDir() || !ownerDead(o.Name()) {
-			continue
-		}
-		dir := filepath.Join(base, o.Name())
-		boxes, _ := os.ReadDir(dir)
-		for _, b := range boxes {
-			if !b.IsDir() {
+// cleanDead kills what owners that are no more left running below the "mayfly"
+// directories, and removes their cgroups. All are killed and thawed before any
+// is removed: in version 1 frozen processes do not die.
+func cleanDead(bases ...string) {
+	var dirs []string
+	for _, base := range bases {
+		owners, _ := os.ReadDir(base)
+		for _, o := range owners {
+			if !o.IsDir() || !ownerDead(o.Name()) {
 				continue
 			}
-			box := filepath.Join(dir, b.Name())
-			pids, _ := os.ReadFile(filepath.Join(box, "cgroup.procs"))
-			for _, pid := range strings.Fields(string(pids)) {
-				if n, err := strconv.Atoi(pid); err == nil {
-					syscall.Kill(n, syscall.SIGKILL)
+			dir := filepath.Join(base, o.Name())
+			boxes, _ := os.ReadDir(dir)
+			for _, b := range boxes {
+				if !b.IsDir() {
+					continue
 				}
+				box := filepath.Join(dir, b.Name())
+				pids, _ := os.ReadFile(filepath.Join(box, "cgroup.procs"))
+				for _, pid := range strings.Fields(string(pids)) {
+					if n, err := strconv.Atoi(pid); err == nil {
+						syscall.Kill(n, syscall.SIGKILL)
+					}
+				}
+				writeFile(box, "freezer.state", "THAWED")
+				writeFile(box, "cgroup.freeze", "0")
+				dirs = append(dirs, box)
 			}
-			// Frozen processes do not die in version 1.
-			writeFile(box, "freezer.state", "THAWED")
-			writeFile(box, "cgroup.freeze", "0")
-			removeDir(box)
+			dirs = append(dirs, dir)
 		}
+	}
+	for _, dir := range dirs {
 		removeDir(dir)
 	}
 }

@@ -22,6 +22,7 @@ var controllers1 = []string{"memory", "cpu", "cpuacct", "pids", "freezer"}
 
 func newCgroup1(mounts map[string]cgroupMount, own map[string]string, name string) (*cgroup1, error) {
 	h := &cgroup1{dirs: map[string]string{}}
+	var bases []string
 	for _, c := range controllers1 {
 		m, ok := mounts[c]
 		if !ok {
@@ -34,8 +35,9 @@ func newCgroup1(mounts map[string]cgroupMount, own map[string]string, name strin
 			return nil, fmt.Errorf("cgroup v1 %s: %w", c, err)
 		}
 		h.dirs[c] = filepath.Join(base, name)
-		cleanDead(base)
+		bases = append(bases, base)
 	}
+	cleanDead(bases...)
 	// Without these a sandbox is no sandbox.
 	for _, c := range []string{"memory", "pids", "freezer"} {
 		if h.dirs[c] == "" {

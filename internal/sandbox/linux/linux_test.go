@@ -34,6 +34,9 @@ const (
 
 func TestMain(m *testing.M) {
 	linux.MaybeInit()
+	if os.Getenv("MAYFLY_TEST_CRASH") != "" {
+		crashHelper()
+	}
 	if os.Geteuid() == 0 && os.Getenv(inNamespace) == "" {
 		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 		cmd.Env = append(os.Environ(), inNamespace+"=1")
