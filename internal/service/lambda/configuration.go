@@ -77,11 +77,11 @@ func (s *Service) configure(d *deployment, in *settings, c scope) error {
 		if err := checkEnvironment(in.Environment.Variables, s.limits.EnvironmentLen); err != nil {
 			return err
 		}
-		vars := maps.Clone(in.Environment.Variables)
-		if vars == nil {
-			vars = map[string]string{}
+		// AWS: an update with no variables removes the member, and so Terraform finds nothing to do after it.
+		d.Environment = nil
+		if vars := maps.Clone(in.Environment.Variables); len(vars) > 0 {
+			d.Environment = &vars
 		}
-		d.Environment = &vars
 	}
 	if in.TracingConfig != nil {
 		assign(&d.Tracing, in.TracingConfig.Mode)

@@ -105,13 +105,17 @@ func (s *Service) created(in *lambdaapi.CreateFunctionInput, name string, c scop
 	if err := checkTags(in.Tags, s.limits.Tags); err != nil {
 		return d, err
 	}
-	return d, s.configure(&d, &settings{
+	err := s.configure(&d, &settings{
 		Role: in.Role, Handler: in.Handler, Description: in.Description, Timeout: in.Timeout, MemorySize: in.MemorySize,
 		VpcConfig: in.VpcConfig, Environment: in.Environment, Runtime: in.Runtime, DeadLetterConfig: in.DeadLetterConfig,
 		KMSKeyArn: in.KMSKeyArn, TracingConfig: in.TracingConfig, Layers: in.Layers, FileSystemConfigs: in.FileSystemConfigs,
 		ImageConfig: in.ImageConfig, EphemeralStorage: in.EphemeralStorage, SnapStart: in.SnapStart, LoggingConfig: in.LoggingConfig,
 		CapacityProviderConfig: in.CapacityProviderConfig, DurableConfig: in.DurableConfig,
 	}, c)
+	if in.Environment != nil && d.Environment == nil {
+		d.Environment = &map[string]string{} // AWS: shown if it was sent (recorded 2025-11)
+	}
+	return d, err
 }
 
 // checkSource checks where code comes from: it must be a ZipFile. doing is "creating" or "updating".

@@ -104,6 +104,10 @@ func TestCreateFunctionWithEverything(t *testing.T) {
 	if d := cmp.Diff(want, have); d != "" {
 		t.Error("(-want +got)", d)
 	}
+	none := w.create("none", func(in *lambdaapi.CreateFunctionInput) { in.Environment = &lambdaapi.Environment{} })
+	if none.Environment == nil || len(none.Environment.Variables) > 0 {
+		t.Error("no variables:", none.Environment)
+	}
 	out := must(lambdaapi.GetFunction.Call(t.Context(), w, &lambdaapi.GetFunctionInput{FunctionName: new("my-fn")}))(t)
 	if d := cmp.Diff(map[string]string{"team": "one"}, out.Tags); d != "" {
 		t.Error("Tags", d)
@@ -400,7 +404,7 @@ func TestUpdateFunctionConfiguration(t *testing.T) {
 		Environment: &lambdaapi.Environment{Variables: map[string]string{}}, DeadLetterConfig: &lambdaapi.DeadLetterConfig{TargetArn: new("")},
 		Description: new(""), Role: new("arn:aws:iam::111122223333:role/other"), Runtime: new("python3.13"), Handler: new("m.h"),
 	})
-	if got.Environment == nil || len(got.Environment.Variables) != 0 || got.DeadLetterConfig != nil || *got.Description != "" ||
+	if got.Environment != nil || got.DeadLetterConfig != nil || *got.Description != "" ||
 		*got.Role != "arn:aws:iam::111122223333:role/other" || *got.Runtime != "python3.13" || *got.Handler != "m.h" {
 		t.Error("empty members:", got)
 	}

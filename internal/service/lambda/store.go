@@ -120,7 +120,7 @@ type deployment struct {
 	Timeout       int32              `json:"timeout"`    // seconds
 	MemorySize    int32              `json:"memorySize"` // MB
 	EphemeralSize int32              `json:"ephemeralSize"`
-	Environment   *map[string]string `json:"environment,omitempty"` // nil if never given
+	Environment   *map[string]string `json:"environment,omitempty"` // nil if not to be shown
 	Logging       logging            `json:"logging"`
 	Tracing       string             `json:"tracing"`
 	SnapStart     string             `json:"snapStart"`
