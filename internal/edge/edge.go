@@ -333,16 +333,46 @@ func (e *Edge) send(w http.ResponseWriter, c *protocol.Call, info *call.Info, re
 		w.Header().Set("X-Amz-Request-Id", info.RequestID)
 		w.Header().Set("X-Amz-Id-2", extendedID())
 	}
-	if len(resp.Body) > largeBody {
-		control := http.NewResponseController(w)
-		control.SetWriteDeadline(time.Now().Add(patience(int64(len(resp.Body)))))
-		defer control.SetWriteDeadline(time.Time{})
-	}
-	if err := resp.WriteTo(w); err != nil {
+	broken := false
+	defer func() { // a stream runs the handler's code
+		if p := recover(); p != nil {
+			e.opts.Log.Error("panic in a response stream", "requestId", info.RequestID, "cause", fmt.Sprintf("%v\n%s", p, debug.Stack()))
+			broken = true
+		}
+		if broken { // so that the client does not take it for whole
+			panic(http.ErrAbortHandler)
+		}
+	}()
+	if err := resp.WriteTo(&patientWriter{w, http.NewResponseController(w)}); err != nil {
+		broken = true
 		e.opts.Log.Debug("response broken off", "requestId", info.RequestID, "cause", err)
-		panic(http.ErrAbortHandler) // so that the client does not take it for whole
 	}
 }
+
+// patientWriter gives each piece of a response its time, so that a client that does not read ties nothing up for ever.
+type patientWriter struct {
+	http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (w *patientWriter) Write(p []byte) (int, error) {
+	if len(p) <= smallWrite { // goes into a buffer
+		return w.ResponseWriter.Write(p)
+	}
+	w.control.SetWriteDeadline(time.Now().Add(patience(int64(len(p)))))
+	defer w.control.SetWriteDeadline(time.Time{})
+	return w.ResponseWriter.Write(p)
+}
+
+// Flush implements http.Flusher.
+func (w *patientWriter) Flush() {
+	w.control.SetWriteDeadline(time.Now().Add(patience(0)))
+	defer w.control.SetWriteDeadline(time.Time{})
+	w.control.Flush()
+}
+
+// smallWrite is what net/http and the kernel hold without waiting for the client.
+const smallWrite = 16 << 10
 
 // extendedID is S3's x-amz-id-2.
 func extendedID() string {

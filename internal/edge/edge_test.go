@@ -109,6 +109,29 @@ func newWorld(t testing.TB, f func(*edge.Options)) *world {
 		}
 		return &lambdaapi.InvokeOutput{StatusCode: new(int32(200)), Payload: in.Payload, ExecutedVersion: new("$LATEST")}, nil
 	})
+	lambdaapi.InvokeWithResponseStream.Handle(m, func(ctx context.Context, in *lambdaapi.InvokeWithResponseStreamInput) (*lambdaapi.InvokeWithResponseStreamOutput, error) {
+		w.see(ctx)
+		type event = lambdaapi.InvokeWithResponseStreamResponseEvent
+		return &lambdaapi.InvokeWithResponseStreamOutput{StatusCode: new(int32(200)), EventStream: func(yield func(*event, error) bool) {
+			if *in.FunctionName == "endless" {
+				defer w.see(context.Background()) // says that it has ended
+			}
+			for i := range 3 {
+				if !yield(&event{PayloadChunk: &lambdaapi.InvokeResponseStreamUpdate{Payload: fmt.Append(nil, i)}}, nil) {
+					return
+				}
+			}
+			if *in.FunctionName == "panics" {
+				panic("in a stream")
+			}
+			if *in.FunctionName == "endless" {
+				for yield(&event{PayloadChunk: &lambdaapi.InvokeResponseStreamUpdate{Payload: in.Payload}}, nil) {
+				}
+				return
+			}
+			yield(&event{InvokeComplete: &lambdaapi.InvokeWithResponseStreamCompleteEvent{}}, nil)
+		}}, nil
+	})
 	lambdaapi.CreateFunction.Handle(m, func(ctx context.Context, in *lambdaapi.CreateFunctionInput) (*lambdaapi.FunctionConfiguration, error) {
 		return &lambdaapi.FunctionConfiguration{CodeSize: new(int64(len(in.Code.ZipFile)))}, nil
 	})
@@ -224,6 +247,36 @@ func TestSDKClients(t *testing.T) {
 
 	if _, err := cloudwatchlogs.NewFromConfig(cfg).CreateLogGroup(ctx, &cloudwatchlogs.CreateLogGroupInput{LogGroupName: new("/a/b")}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestResponseStream(t *testing.T) {
+	w := newWorld(t, nil)
+	_, cfg := w.start(t)
+	l := lambda.NewFromConfig(cfg)
+	for _, name := range []string{"f", "panics"} {
+		out, err := l.InvokeWithResponseStream(t.Context(), &lambda.InvokeWithResponseStreamInput{FunctionName: &name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		complete := false
+		stream := out.GetStream()
+		for e := range stream.Events() {
+			switch e := e.(type) {
+			case *lambdatypes.InvokeWithResponseStreamResponseEventMemberPayloadChunk:
+				got += string(e.Value.Payload)
+			case *lambdatypes.InvokeWithResponseStreamResponseEventMemberInvokeComplete:
+				complete = true
+			}
+		}
+		if err := stream.Err(); got != "012" || complete != (name == "f") || name == "f" && err != nil {
+			t.Errorf("%s: got %q, complete %v, %v", name, got, complete, err)
+		}
+		stream.Close()
+	}
+	if !strings.Contains(w.log.String(), "panic in a response stream") {
+		t.Errorf("log: %s", w.log.String())
 	}
 }
 

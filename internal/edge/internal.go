@@ -96,7 +96,11 @@ func (e *Edge) admit(w http.ResponseWriter, r *http.Request, access Access, info
 		return protocolError(c, &sigv4.Error{Kind: sigv4.Missing, Message: "Missing Authentication Token"})
 	}
 	rules := sigv4.RulesFor(SigningName)
-	rules.Region = e.opts.Root.Region
+	if regionForm(sig.Region) { // these endpoints are of no region, and clients sign for theirs
+		info.Region = sig.Region
+	} else {
+		rules.Region = e.opts.Root.Region
+	}
 	if err := sig.Check(info.Time, rules); err != nil {
 		return protocolError(c, err)
 	}

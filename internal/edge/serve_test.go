@@ -463,6 +463,36 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
+// TestClientThatDoesNotRead takes the beginning of an endless stream and no more.
+func TestClientThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		ln := newPipeListener()
+		served := make(chan error, 1)
+		go func() { served <- w.Serve(ln) }()
+		conn := ln.dial()
+		r := newRequest("http://h", "POST", "/2021-11-15/functions/endless/response-streaming-invocations", "application/json", "", "0123456789")
+		w.sign(r, "lambda", "0123456789")
+		r.Write(conn)
+		first := make([]byte, 12)
+		if io.ReadFull(conn, first); string(first) != "HTTP/1.1 200" {
+			t.Fatalf("%s", first)
+		}
+		start := time.Now()
+		for w.last() == nil || w.last().RequestID != "" {
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(start); took > 40*time.Second {
+			t.Errorf("the stream ended after %v", took)
+		}
+		conn.Close()
+		w.Close()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // raw sends bytes to a server and returns all it answers.
 func raw(t testing.TB, addr, request string) string {
 	t.Helper()
