@@ -26,12 +26,12 @@ func formatExt4(f *os.File, size int64) error {
 	)
 	le := binary.LittleEndian
 	data := (size + block - 1) / block
-	data += min(data/48, 4096) // the kernel keeps 2 %, at most 4096 blocks, to itself
 	groups := int64(1)
 	var descBlocks, blocks int64
 	for {
 		descBlocks = (groups*descriptor + block - 1) / block
 		blocks = 1 + descBlocks + groups*groupOverhead + data + 1 // the root directory
+		blocks += min(blocks/49+1, 4096)                          // the kernel keeps 2 %, at most 4096 blocks, to itself
 		need := (blocks + perGroup - 1) / perGroup
 		if need <= groups {
 			break

@@ -38,7 +38,7 @@ type instance struct {
 // furnish sets the limits, attaches /tmp and the code, and takes the rights
 // away. It only waits to hear that this worked if asked to: otherwise, should
 // it fail, process 1 ends and the first Start says why.
-func (in *instance) furnish(trees []int, targets []string, wait bool) error {
+func (in *instance) furnish(image int, trees []int, targets []string, wait bool) error {
 	if err := in.group.limit(in.spec.MemoryBytes, in.spec.MilliCPU, in.spec.MaxPIDs); err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (in *instance) furnish(trees []int, targets []string, wait bool) error {
 		return fmt.Errorf("/tmp: %w", err)
 	}
 	defer unix.Close(tmp)
-	sent, err := in.send(attachProgram(tmp, trees, targets, in.users.fd, in.d.lastCap), nil)
+	sent, err := in.send(attachProgram(image, tmp, trees, targets, in.users.fd, in.d.lastCap), nil)
 	if err != nil || !wait {
 		return err
 	}

@@ -442,7 +442,16 @@ func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, er
 			unix.Close(t)
 		}
 	}()
-	for _, l := range layers(spec.Mounts) {
+	ls := layers(spec.Mounts)
+	image := -1
+	if spec.Root != "" {
+		if image, err = imageTree(spec.Root, ls); err != nil {
+			return nil, fmt.Errorf("root %s: %w", spec.Root, err)
+		}
+		trees = append(trees, image)
+	}
+	var sources []int
+	for _, l := range ls {
 		st, err := os.Stat(l.sources[0])
 		if err != nil {
 			return nil, fmt.Errorf("mount %s: %w", l.target, err)
@@ -451,7 +460,7 @@ func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, er
 		if err != nil {
 			return nil, fmt.Errorf("mount %s: %w", l.target, err)
 		}
-		trees, targets = append(trees, tree), append(targets, l.target)
+		trees, sources, targets = append(trees, tree), append(sources, tree), append(targets, l.target)
 		if spec.Root == "" {
 			sure, err := d.root.mountPoint(l.target, !st.IsDir())
 			if err != nil {
@@ -485,7 +494,7 @@ func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, er
 		return nil, err
 	}
 	in := &instance{box: b, spec: spec, tmp: tmp}
-	if err := in.furnish(trees, targets, !certain); err != nil {
+	if err := in.furnish(image, sources, targets, !certain); err != nil {
 		b.destroy()
 		tmp.close()
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -195,6 +196,64 @@ func TestAttack(t *testing.T) {
 		OutOfReach: []string{metadata, "203.0.113.2:80"},
 		Peer:       func(in sandbox.Instance) string { return linux.Address(in) },
 	})
+}
+
+// TestRoot runs on a directory in place of the host's userland.
+func TestRoot(t *testing.T) {
+	d := newDriver(t, linux.Config{Prepared: 1})
+	root := t.TempDir()
+	os.Chmod(root, 0o755)
+	for _, dir := range []string{"bin", "etc", "opt/there"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program, err := os.ReadFile(filepath.Join(sandboxtest.Probe(t), "probe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"bin/probe": string(program), "etc/passwd": "image\n", "etc/hosts": "image\n"} {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in, err := d.Create(t.Context(), sandbox.Spec{ID: "image", Root: root, Mounts: []sandbox.Mount{{Source: sandboxtest.Probe(t), Target: "/var/task/deep"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	run := func(args ...string) string {
+		var out strings.Builder
+		p, err := in.Start(sandbox.Process{Path: "/bin/probe", Args: append([]string{"probe"}, args...), Stdout: &out, Stderr: &out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.Done()
+		return out.String()
+	}
+	if got := run("read", "/etc/passwd"); got != "image\n" {
+		t.Errorf("passwd %q", got)
+	}
+	if got := run("read", "/etc/hosts"); !strings.Contains(got, "sandbox.localdomain") {
+		t.Errorf("hosts %q", got)
+	}
+	if got := run("write", "/tmp/x", "y"); got != "" {
+		t.Errorf("/tmp: %q", got)
+	}
+	if got := run("read", "/var/task/deep/probe"); len(got) != len(program) {
+		t.Errorf("the code has %d bytes", len(got))
+	}
+	for _, attack := range []string{"files", "writes", "procfs", "devices", "mounts", "descriptors"} {
+		if got := run(attack); got != "done "+attack+"\n" {
+			t.Errorf("%s: %s", attack, got)
+		}
+	}
+	if _, err := in.Start(sandbox.Process{Path: "/usr/bin/env"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a program of the host's userland: %v", err)
+	}
+	if _, err := d.Create(t.Context(), sandbox.Spec{ID: "none", Root: "/does/not/exist"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a root that is not there: %v", err)
+	}
 }
 
 func TestUnsupported(t *testing.T) {

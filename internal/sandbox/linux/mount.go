@@ -67,7 +67,7 @@ func overlayTree(sources []string) (int, error) {
 	// gives colons and commas a meaning.
 	var lower strings.Builder
 	for i := len(sources) - 1; i >= 0; i-- {
-		fd, err := unix.Open(sources[i], unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(sources[i]+"/.", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return -1, &os.PathError{Op: "open", Path: sources[i], Err: err}
 		}

@@ -64,20 +64,13 @@ func newSkeleton() (_ *skeleton, targets []string, trees []int, err error) {
 			}
 		}
 	}()
-	root, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, "mode=0755", "size=16m", "nr_inodes=16k")
+	s, err := bareSkeleton("/opt", "/var/task", "/var/runtime", "/var/lang", "/mnt", "/root", "/home")
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	root := s.tree
 	targets, trees = []string{"/"}, []int{root}
-	s := &skeleton{tree: root, points: map[string]bool{}}
-	for _, dir := range []string{"/dev", "/proc", "/sys", "/tmp", "/etc", "/opt", "/var/task", "/var/runtime", "/var/lang", "/mnt", "/root", "/home"} {
-		if err := s.mkdir(dir); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	for name, text := range map[string]string{
-		"/etc/passwd": etcPasswd, "/etc/group": etcGroup, "/etc/hosts": etcHosts, "/etc/nsswitch.conf": etcNSSwitch,
-	} {
+	for name, text := range map[string]string{"/etc/passwd": etcPasswd, "/etc/group": etcGroup, "/etc/nsswitch.conf": etcNSSwitch} {
 		if err := s.write(name, []byte(text)); err != nil {
 			return nil, nil, nil, err
 		}
@@ -89,7 +82,6 @@ func newSkeleton() (_ *skeleton, targets []string, trees []int, err error) {
 			}
 		}
 	}
-	s.refreshResolver()
 	for _, dir := range hostTrees {
 		st, err := os.Lstat(dir)
 		if err != nil {
@@ -122,6 +114,47 @@ func newSkeleton() (_ *skeleton, targets []string, trees []int, err error) {
 		return nil, nil, nil, err
 	}
 	return s, append(targets, "/dev"), append(trees, dev), nil
+}
+
+// bareSkeleton makes a file system with what every root needs.
+func bareSkeleton(dirs ...string) (*skeleton, error) {
+	tree, err := newFS("tmpfs", unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV, "mode=0755", "size=16m", "nr_inodes=16k")
+	if err != nil {
+		return nil, err
+	}
+	s := &skeleton{tree: tree, points: map[string]bool{}}
+	for _, dir := range append(dirs, "/dev", "/proc", "/sys", "/tmp", "/etc") {
+		if err := s.mkdir(dir); err != nil {
+			unix.Close(tree)
+			return nil, err
+		}
+	}
+	if err := s.write("/etc/hosts", []byte(etcHosts)); err != nil {
+		unix.Close(tree)
+		return nil, err
+	}
+	s.refreshResolver()
+	return s, nil
+}
+
+// imageTree makes a root of a directory, with the places to mount on and the
+// files of the network laid over it.
+func imageTree(dir string, ls []layer) (int, error) {
+	s, err := bareSkeleton()
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(s.tree)
+	for _, l := range ls {
+		st, err := os.Stat(l.sources[0])
+		if err != nil {
+			return -1, err
+		}
+		if _, err := s.mountPoint(l.target, !st.IsDir()); err != nil {
+			return -1, err
+		}
+	}
+	return overlayTree([]string{dir, fmt.Sprintf("/proc/self/fd/%d", s.tree)})
 }
 
 // newDev makes /dev with the devices that cannot do harm.
@@ -290,11 +323,27 @@ func prepareProgram(netns int, tasks []*os.File) *program {
 
 // attachProgram gives a prepared sandbox its /tmp and its code, and shuts the
 // door: after it, process 1 has power over its own user namespace only.
-func attachProgram(tmp int, trees []int, targets []string, users, lastCap int) *program {
+// With a root of its own, if image is not negative, it leaves the common one.
+func attachProgram(image, tmp int, trees []int, targets []string, users, lastCap int) *program {
 	p := &program{kind: kindRun}
-	p.attach(tmp, "/tmp")
+	root := ""
+	if image >= 0 {
+		root = "/mnt"
+		p.attach(image, root)
+		for _, dir := range []string{"/proc", "/dev"} {
+			p.call("move "+dir, unix.SYS_MOUNT, p.str(dir), p.str(root+dir), num(0), num(unix.MS_MOVE), num(0))
+		}
+	}
+	p.attach(tmp, root+"/tmp")
 	for i, tree := range trees {
-		p.attach(tree, targets[i])
+		p.attach(tree, root+targets[i])
+	}
+	if image >= 0 {
+		here := p.str(".")
+		p.call("chdir", unix.SYS_CHDIR, p.str(root))
+		p.call("pivot_root", unix.SYS_PIVOT_ROOT, here, here)
+		p.call("leave the common root", unix.SYS_UMOUNT2, here, num(unix.MNT_DETACH))
+		p.call("chdir", unix.SYS_CHDIR, p.str("/"))
 	}
 	p.call("join the user namespace", unix.SYS_SETNS, p.fd(users), num(unix.CLONE_NEWUSER))
 	p.call("setgroups", unix.SYS_SETGROUPS, num(0), num(0))
