@@ -32,7 +32,7 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run a folder's handler once, with nothing set up",
 		Long: `Run a folder's handler once, in a sandbox like any function's, with a server of its own that is gone afterwards.
 
-Runtime and handler are found by the files: bootstrap, go.mod (which is built), index.mjs or index.js, lambda_function.py,
+Runtime and handler are found by the files: bootstrap, go.mod or main.go (which are built), index.mjs or index.js, lambda_function.py,
 app.py and the like. Say --runtime and --handler where that fails.`,
 		Example: `  mayfly run ./hello --event '{"name":"world"}'
   mayfly run . --runtime python3.13 --handler app.main --env TABLE=test`,
@@ -183,7 +183,7 @@ func detect(ctx context.Context, dir, runtime, handler string) (*project, error)
 	case p.runtime == "" && exists("bootstrap"), strings.HasPrefix(p.runtime, "provided"):
 		p.runtime, p.handler = or(p.runtime, "provided.al2023"), or(p.handler, "bootstrap")
 		return p, nil
-	case p.runtime == "" && exists("go.mod"):
+	case p.runtime == "" && (exists("go.mod") || exists("main.go")):
 		return buildGo(ctx, dir, p)
 	}
 	for _, h := range handlerFiles {

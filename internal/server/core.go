@@ -137,15 +137,21 @@ func (c *core) close() (err error) {
 	return err
 }
 
+// newCoreDir makes a directory for one core of an ephemeral server. Functions reach their code through it.
+func (s *Server) newCoreDir() (string, error) {
+	dir, err := os.MkdirTemp(s.config.DataDir, "core-")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o711)
+}
+
 // reset replaces the core by an empty one. It is for ephemeral servers.
 func (s *Server) reset(ctx context.Context) error {
 	s.resetting.Lock()
 	defer s.resetting.Unlock()
-	dir, err := os.MkdirTemp(s.config.DataDir, "core-")
+	dir, err := s.newCoreDir()
 	if err != nil {
-		return err
-	}
-	if err := os.Chmod(dir, 0o711); err != nil { // functions reach their code through it
 		return err
 	}
 	db, err := s.openStore(dir)

@@ -54,12 +54,12 @@ type Server struct {
 
 // New opens the store and the listener and puts everything in place; nothing is served before Run. A data directory that
 // another Mayfly uses is refused. Close releases what New took if Run is not called.
-func New(ctx context.Context, config Config) (s *Server, err error) {
+func New(ctx context.Context, config Config) (_ *Server, err error) {
 	config, err = config.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	s = &Server{config: config, log: config.Log}
+	s := &Server{config: config, log: config.Log}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -68,14 +68,20 @@ func New(ctx context.Context, config Config) (s *Server, err error) {
 	if err := s.prepareDataDir(); err != nil {
 		return nil, err
 	}
-	db, err := s.openStore(s.config.DataDir) // before anything is touched that another Mayfly may use
+	dir := s.config.DataDir
+	if s.config.Ephemeral { // a reset leaves nothing of it, but the sandboxes' files stay
+		if dir, err = s.newCoreDir(); err != nil {
+			return nil, err
+		}
+	}
+	db, err := s.openStore(dir) // before anything is touched that another Mayfly may use
 	if err != nil {
 		return nil, err
 	}
 	if err := s.takeDataDir(); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	c, err := s.newCore(s.config.DataDir, db)
+	c, err := s.newCore(dir, db)
 	if err != nil {
 		return nil, err
 	}
