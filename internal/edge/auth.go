@@ -34,6 +34,9 @@ func (e *Edge) authenticate(r *http.Request, info *call.Info, sig *sigv4.Signatu
 	if err != nil {
 		return "", err
 	}
+	if key.Secret == "" { // would verify nothing
+		return "", credential.ErrUnknownKey
+	}
 	info.Account, info.Principal = key.Account, key.Principal
 	return key.Secret, nil
 }

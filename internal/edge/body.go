@@ -27,8 +27,9 @@ func patience(n int64) time.Duration {
 	return 30*time.Second + time.Duration(n/minRate)*time.Second
 }
 
-// timedBody is a request body that must arrive in time, whoever reads it: net/http itself reads away what a handler left.
-// Once it is there the deadline goes, because net/http takes a read that fails while the handler runs for a caller that went away.
+// timedBody is a request body that must arrive in time, whoever reads it: net/http itself reads away what a handler
+// left. Once it is there the deadline goes, because net/http takes a read that fails while the handler runs for a caller
+// that went away.
 type timedBody struct {
 	io.ReadCloser
 	control *http.ResponseController
@@ -60,10 +61,11 @@ func entityTooLarge(max int64, operation string) limit {
 	}}
 }
 
-// The limits of Query requests, whose operation is unknown until the body was read; and of those without a signature.
+// The limits of Query requests, whose operation is unknown until the body was read; and of those without a signature,
+// which may bring a SAML assertion.
 var (
 	formLimit      = entityTooLarge(defaultLimit, "requested")
-	anonymousLimit = entityTooLarge(64<<10, "requested")
+	anonymousLimit = entityTooLarge(256<<10, "requested")
 )
 
 const (
@@ -128,8 +130,8 @@ func (b *requestBody) release() {
 	b.reserved = 0
 }
 
-// read reads the whole body, encoded as the client sent it. In signed chunks it may be a little larger than its limit, which holds for
-// its content.
+// read reads the whole body, encoded as the client sent it. In signed chunks it may be a little larger than its limit,
+// which holds for its content.
 func (b *requestBody) read(l limit) error {
 	length := b.r.ContentLength
 	if length == 0 {

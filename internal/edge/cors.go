@@ -7,8 +7,9 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 )
 
-// cors says what browsers may do. It reports false if it has answered: a preflight, or a request that a page which may not
-// sends with nobody's knowledge. Where signatures are verified such a page can do no harm; in development mode it could run code.
+// cors says what browsers may do. It reports false if it has answered: a preflight, or a request that a page which may
+// not sends with nobody's knowledge. Where signatures are verified such a page can do no harm; in development mode it
+// could run code.
 func (e *Edge) cors(w http.ResponseWriter, r *http.Request) bool {
 	origin := r.Header.Get("Origin")
 	site := r.Header.Get("Sec-Fetch-Site")

@@ -44,14 +44,15 @@ type Options struct {
 	// Dev accepts any credentials, and requests without, as root: of the account that is the access key id, if that is
 	// twelve digits, else of Root's. It serves loopback addresses only.
 	Dev bool
-	// Origins are the origins, such as http://localhost:3000, whose pages a browser may let call this server; "*" is any. With Dev,
-	// requests that a browser sends from another page are refused, since they need no secret.
+	// Origins are the origins, such as http://localhost:3000, whose pages a browser may let call this server; "*" is
+	// any. With Dev, requests that a browser sends from another page are refused, since they need no secret.
 	Origins []string
 	// Internal are endpoints of Mayfly's own under /_mayfly/, by the patterns of http.ServeMux.
 	Internal map[string]Internal
 	// Reset empties the installation at POST /_mayfly/reset. It is nil where that must not happen, and works with Dev only.
 	Reset func(context.Context) error
-	// MaxBodies bounds the bytes of large request bodies in memory at a time; 0 means 1 GiB. What exceeds it is answered with 503.
+	// MaxBodies bounds the bytes of large request bodies in memory at a time; 0 means 1 GiB. What exceeds it is answered
+	// with 503.
 	MaxBodies int64
 }
 
@@ -164,8 +165,8 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 var keepAlive = []string{"keep-alive"}
 
-// serveSandbox serves a request that a function sent from inside its sandbox. It is served while Mayfly stops, because invocations that
-// are under way must be able to end, and it reaches no internal endpoint but the presigned ones.
+// serveSandbox serves a request that a function sent from inside its sandbox. It is served while Mayfly stops, because
+// invocations that are under way must be able to end, and it reaches no internal endpoint but the presigned ones.
 func (e *Edge) serveSandbox(w http.ResponseWriter, r *http.Request) {
 	e.serve(w, r.WithContext(context.WithValue(r.Context(), sandboxKey{}, true)))
 }
@@ -255,8 +256,8 @@ func (e *Edge) newInfo(r *http.Request) *call.Info {
 	}
 }
 
-// byHost finds the service and region that a host name of AWS's form means: lambda.eu-west-1.amazonaws.com, iam.amazonaws.com,
-// lambda.localhost.
+// byHost finds the service and region that a host name of AWS's form means: lambda.eu-west-1.amazonaws.com,
+// iam.amazonaws.com, lambda.localhost.
 func (e *Edge) byHost(host string) (signingName, region string) {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h

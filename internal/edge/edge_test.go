@@ -582,7 +582,7 @@ func TestWithoutSignature(t *testing.T) {
 		t.Errorf("the handler saw %+v", i)
 	}
 	// What came without a signature may not be large.
-	body := "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&WebIdentityToken=" + strings.Repeat("x", 70_000)
+	body := "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&WebIdentityToken=" + strings.Repeat("x", 300_000)
 	resp := do(t, s, newRequest(s.URL, "POST", "/", "application/x-www-form-urlencoded", "", body))
 	if resp.StatusCode != 413 {
 		t.Errorf("a large request without a signature: %d", resp.StatusCode)

@@ -32,7 +32,8 @@ const (
 	Open
 )
 
-// Internal is an endpoint of Mayfly's own. The handler finds the caller in the context (package call); bodies are limited to 1 MiB.
+// Internal is an endpoint of Mayfly's own. The handler finds the caller in the context (package call); bodies are
+// limited to 1 MiB.
 type Internal struct {
 	Access  Access
 	Handler http.Handler

@@ -63,8 +63,9 @@ func (e *Edge) Serve(ln net.Listener) error {
 	return nil
 }
 
-// ServeSandbox serves the Mayfly endpoint inside a sandbox, on a listener in the sandbox's own network, until the listener
-// is closed or Close. It returns nil then, with no connection of the listener left, which would keep the sandbox's network alive.
+// ServeSandbox serves the Mayfly endpoint inside a sandbox, on a listener in the sandbox's own network, until the
+// listener is closed or Close. It returns nil then, with no connection of the listener left, which would keep the
+// sandbox's network alive.
 func (e *Edge) ServeSandbox(ln net.Listener) error {
 	tracked := &trackingListener{Listener: ln, conns: map[*trackedConn]struct{}{}}
 	err := e.sandbox.Serve(tracked)
@@ -122,8 +123,9 @@ func (c *trackedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// Shutdown stops serving the public listeners: what is under way ends, new calls are answered with ServiceUnavailable until then, and the
-// listeners close. Sandboxes are served until Close. If ctx ends first, Shutdown breaks off what is under way and returns ctx's error.
+// Shutdown stops serving the public listeners: what is under way ends, new calls are answered with ServiceUnavailable
+// until then, and the listeners close. Sandboxes are served until Close. If ctx ends first, Shutdown breaks off what is
+// under way and returns ctx's error.
 func (e *Edge) Shutdown(ctx context.Context) error {
 	e.stop()
 	var err error

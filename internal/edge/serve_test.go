@@ -615,7 +615,8 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkEdgeInvoke measures a signed Invoke through the whole front door over loopback TCP, and a bare net/http echo beside it.
+// BenchmarkEdgeInvoke measures a signed Invoke through the whole front door over loopback TCP, and a bare net/http echo
+// beside it.
 func BenchmarkEdgeInvoke(b *testing.B) {
 	w := newWorld(b, nil)
 	body := `{"key1":"value1","key2":"value2"}`

@@ -86,8 +86,8 @@ func (g *Gate) run(ctx context.Context, op *smithy.OpInfo, in, out any) (err err
 	return g.mux.Call(ctx, op, in, out)
 }
 
-// failed logs one line: our failures always, with their cause; the caller's mistakes as information, throttling, of which there can be
-// thousands in a second, and calls whose caller went away only when debugging.
+// failed logs one line: our failures always, with their cause; the caller's mistakes as information, throttling, of
+// which there can be thousands in a second, and calls whose caller went away only when debugging.
 func (g *Gate) failed(ctx context.Context, op *smithy.OpInfo, err *apierr.Error, took time.Duration) {
 	level := slog.LevelInfo
 	switch status := err.HTTPStatus(); {
