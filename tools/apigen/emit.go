@@ -174,6 +174,9 @@ func (g *generator) service() {
 	if slices.Equal(md.Protocols, []string{"query"}) {
 		validation = "ValidationError"
 	}
+	if md.ValidationCode != "" {
+		validation = md.ValidationCode
+	}
 	g.p("}, JSONVersion: %q, TargetPrefix: %q, XMLNamespace: %q,\n", md.JSONVersion, md.TargetPrefix, md.XMLNamespace)
 	g.p("QueryCompatible: %t, ValidationCode: %q, HidesValues: %t,\nShapes: shapes, Ops: ops,\n})\n\n", md.QueryCompatible != nil, validation, md.HidesValues)
 

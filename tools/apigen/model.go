@@ -31,6 +31,8 @@ type Metadata struct {
 	QueryCompatible *struct{} `json:"awsQueryCompatible,omitempty"`
 	// HidesValues is ours: see smithy.Service.
 	HidesValues bool `json:"hidesValues,omitempty"`
+	// ValidationCode is the code of constraint failures where it is not the protocol's usual one.
+	ValidationCode string `json:"validationCode,omitempty"`
 }
 
 type Operation struct {

@@ -9,7 +9,7 @@ import "github.com/mayflyhq/mayfly/internal/aws/smithy"
 var Service = smithy.NewService(&smithy.Service{
 	Name: "logs", ID: "CloudWatch Logs", APIVersion: "2014-03-28", SigningName: "logs", EndpointPrefix: "logs",
 	Protocols: []smithy.Protocol{smithy.JSON}, JSONVersion: "1.1", TargetPrefix: "Logs_20140328", XMLNamespace: "",
-	QueryCompatible: false, ValidationCode: "ValidationException", HidesValues: false,
+	QueryCompatible: false, ValidationCode: "InvalidParameterException", HidesValues: false,
 	Shapes: shapes, Ops: ops,
 })
 
