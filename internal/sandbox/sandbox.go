@@ -211,8 +211,8 @@ func (e Exit) String() string {
 // Usage is a reading of a sandbox's counters.
 type Usage struct {
 	CPU             time.Duration // CPU time of all processes since Create
-	MemoryBytes     int64         // in use now
-	PeakMemoryBytes int64         // most in use at once since ResetPeak or Create
+	MemoryBytes     int64         // in use now: resident, without cached files
+	PeakMemoryBytes int64         // most in use since ResetPeak or Create; at most Spec.MemoryBytes
 	OOMKills        int64         // processes killed for memory since Create
 	TmpBytes        int64         // held by /tmp now
 	Processes       int           // processes of the caller's that run now, their children included

@@ -7,11 +7,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -44,22 +46,165 @@ type cgroup interface {
 	limit(memory int64, milliCPU, pids int) error
 	setCPU(milli int) error
 	freeze(frozen bool) error
-	usage() (counters, error)
+	// usage reads the counters; init is process 1, which is left out.
+	usage(init int) (counters, error)
 	oomKills() int64
 	resetPeak() error
 	// remove removes the cgroup once its processes are gone.
 	remove() error
 }
 
-// counters are a cgroup's readings. Memory is what the sandbox's processes
-// made the kernel keep, without the file cache, which is given back when it is
-// needed: its limit is the same number, but what a function reads from disk
-// does not count as used.
+// counters are a cgroup's readings.
+//
+// Memory used is the resident memory of the processes, as they see it
+// themselves, or what the cgroup counts, whichever is more: the cgroup knows
+// of processes that ended and of the kernel's own memory, but not of pages of
+// program files that another sandbox has read first. Cached file pages do not
+// count, since they are given back when memory is needed.
 type counters struct {
 	cpu          time.Duration
 	memory, peak int64
 	oomKills     int64
 	processes    int
+}
+
+// countMemory completes the counters from what the cgroup's files say; stat
+// gives its file cache. Process 1, in pids too, is not the function's.
+func (c *counters) countMemory(used, peak int64, pids []int, init int, stat func() (int64, error)) error {
+	for _, pid := range pids {
+		if pid == init {
+			continue
+		}
+		rss, most := residentMemory(pid)
+		c.memory += rss
+		c.peak += most
+		c.processes++
+	}
+	if max(used, peak) > c.memory || peak > c.peak {
+		cache, err := stat()
+		if err != nil {
+			return err
+		}
+		c.memory = max(c.memory, used-cache)
+		c.peak = max(c.peak, peak-cache)
+	}
+	c.peak = max(c.peak, c.memory)
+	return nil
+}
+
+// residentMemory reads a process's resident memory and the most since the
+// last reset, in bytes; zeros if it has ended.
+func residentMemory(pid int) (now, most int64) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0, 0
+	}
+	field := func(name string) int64 {
+		_, rest, _ := bytes.Cut(b, []byte("\n"+name+":"))
+		line, _, _ := bytes.Cut(rest, []byte("\n"))
+		n, _ := strconv.ParseInt(string(bytes.TrimSuffix(bytes.TrimSpace(line), []byte(" kB"))), 10, 64)
+		return n << 10
+	}
+	return field("VmRSS"), field("VmHWM")
+}
+
+// resetResident begins a new period for the most.
+func resetResident(pids []int) {
+	for _, pid := range pids {
+		if f, err := os.OpenFile("/proc/"+strconv.Itoa(pid)+"/clear_refs", os.O_WRONLY, 0); err == nil {
+			f.WriteString("5")
+			f.Close()
+		}
+	}
+}
+
+// reader reads the files of a cgroup often, so it keeps them open.
+type reader struct {
+	mu    sync.Mutex
+	files map[string]*os.File
+}
+
+// read gives a file's text.
+func (r *reader) read(dir, name string) ([]byte, error) {
+	path := dir + "/" + name
+	r.mu.Lock()
+	f := r.files[path]
+	if f == nil {
+		var err error
+		if f, err = os.Open(path); err != nil {
+			r.mu.Unlock()
+			return nil, err
+		}
+		if r.files == nil {
+			r.files = map[string]*os.File{}
+		}
+		r.files[path] = f
+	}
+	r.mu.Unlock()
+	buf := make([]byte, 4096)
+	n := 0
+	for {
+		m, err := f.ReadAt(buf[n:], int64(n))
+		n += m
+		if err == io.EOF {
+			return buf[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		buf = append(buf, make([]byte, len(buf))...)
+	}
+}
+
+func (r *reader) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range r.files {
+		f.Close()
+	}
+	r.files = nil
+}
+
+// int reads a file of one number.
+func (r *reader) int(dir, name string) (int64, error) {
+	b, err := r.read(dir, name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+}
+
+// readPIDs reads cgroup.procs. Version 1 shows to whoever keeps that file open
+// what it was at the first reading.
+func readPIDs(dir string) ([]int, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for line := range bytes.Lines(b) {
+		if n, err := strconv.Atoi(string(bytes.TrimSpace(line))); err == nil {
+			pids = append(pids, n)
+		}
+	}
+	return pids, nil
+}
+
+// keys reads a file of "key value" lines.
+func (r *reader) keys(dir, name string) (map[string]int64, error) {
+	b, err := r.read(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for line := range bytes.Lines(b) {
+		if key, value, ok := bytes.Cut(bytes.TrimSpace(line), []byte(" ")); ok {
+			if n, err := strconv.ParseInt(string(value), 10, 64); err == nil {
+				out[string(key)] = n
+			}
+		}
+	}
+	return out, nil
 }
 
 // item is a name and whether it is there, with the reason if not.
@@ -230,37 +375,6 @@ func writeFile(dir, name, text string) error {
 	}
 	_, err = f.WriteString(text)
 	return errors.Join(err, f.Close())
-}
-
-func readInt(dir, name string) (int64, error) {
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-}
-
-// readKeys reads a file of "key value" lines.
-func readKeys(dir, name string) (map[string]int64, error) {
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]int64{}
-	for line := range strings.Lines(string(b)) {
-		if key, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
-			if n, err := strconv.ParseInt(value, 10, 64); err == nil {
-				out[key] = n
-			}
-		}
-	}
-	return out, nil
-}
-
-// countProcesses counts a cgroup's processes without process 1 of the sandbox.
-func countProcesses(dir string) (int, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	return max(0, bytes.Count(b, []byte("\n"))-1), err
 }
 
 // driverCount tells the drivers of one process apart.

@@ -104,8 +104,9 @@ func (h *cgroup1) create(name string) (cgroup, error) {
 }
 
 type group1 struct {
-	dirs map[string]string
-	made []string
+	dirs  map[string]string
+	made  []string
+	files reader
 }
 
 func (g *group1) fd() int { return -1 }
@@ -196,45 +197,50 @@ func awaitFrozen(frozen bool, done func() (bool, error)) error {
 	return errors.New("freezer: a process does not freeze")
 }
 
-func (g *group1) usage() (c counters, err error) {
+func (g *group1) usage(init int) (c counters, err error) {
 	if dir := g.dirs["cpuacct"]; dir != "" {
-		ns, err := readInt(dir, "cpuacct.usage")
+		ns, err := g.files.int(dir, "cpuacct.usage")
 		if err != nil {
 			return c, err
 		}
 		c.cpu = time.Duration(ns)
 	}
 	dir := g.dirs["memory"]
-	used, err := readInt(dir, "memory.usage_in_bytes")
+	used, err := g.files.int(dir, "memory.usage_in_bytes")
 	if err != nil {
 		return c, err
 	}
-	peak, err := readInt(dir, "memory.max_usage_in_bytes")
+	peak, err := g.files.int(dir, "memory.max_usage_in_bytes")
 	if err != nil {
 		return c, err
 	}
-	stat, err := readKeys(dir, "memory.stat")
+	pids, err := readPIDs(dir)
 	if err != nil {
 		return c, err
 	}
-	cache := stat["total_inactive_file"] + stat["total_active_file"]
-	c.memory = max(0, used-cache)
-	c.peak = max(c.memory, peak-cache)
 	c.oomKills = g.oomKills()
-	c.processes, err = countProcesses(g.dirs["pids"])
-	return c, err
+	return c, c.countMemory(used, peak, pids, init, func() (int64, error) {
+		stat, err := g.files.keys(dir, "memory.stat")
+		return stat["total_inactive_file"] + stat["total_active_file"], err
+	})
 }
 
 func (g *group1) oomKills() int64 {
-	k, _ := readKeys(g.dirs["memory"], "memory.oom_control")
+	k, _ := g.files.keys(g.dirs["memory"], "memory.oom_control")
 	return k["oom_kill"]
 }
 
 func (g *group1) resetPeak() error {
+	pids, err := readPIDs(g.dirs["memory"])
+	if err != nil {
+		return err
+	}
+	resetResident(pids)
 	return writeFile(g.dirs["memory"], "memory.max_usage_in_bytes", "0")
 }
 
 func (g *group1) remove() error {
+	g.files.close()
 	var errs []error
 	for _, dir := range g.made {
 		errs = append(errs, removeDir(dir))

@@ -130,6 +130,7 @@ type group2 struct {
 	dir   string
 	dirFD int
 	cpu   bool
+	files reader
 
 	mu   sync.Mutex
 	peak *os.File // a reset of memory.peak holds for the descriptor that made it
@@ -177,35 +178,34 @@ func (g *group2) freeze(frozen bool) error {
 		return fmt.Errorf("freezer: %w", err)
 	}
 	return awaitFrozen(frozen, func() (bool, error) {
-		k, err := readKeys(g.dir, "cgroup.events")
+		k, err := g.files.keys(g.dir, "cgroup.events")
 		return k["frozen"] == 1, err
 	})
 }
 
-func (g *group2) usage() (c counters, err error) {
-	cpu, err := readKeys(g.dir, "cpu.stat") // there even without the controller
+func (g *group2) usage(init int) (c counters, err error) {
+	cpu, err := g.files.keys(g.dir, "cpu.stat") // there even without the controller
 	if err != nil {
 		return c, err
 	}
 	c.cpu = time.Duration(cpu["usage_usec"]) * time.Microsecond
-	used, err := readInt(g.dir, "memory.current")
+	used, err := g.files.int(g.dir, "memory.current")
 	if err != nil {
 		return c, err
 	}
-	stat, err := readKeys(g.dir, "memory.stat")
+	pids, err := readPIDs(g.dir)
 	if err != nil {
 		return c, err
 	}
-	cache := stat["inactive_file"] + stat["active_file"]
-	c.memory = max(0, used-cache)
-	c.peak = max(c.memory, g.readPeak()-cache)
 	c.oomKills = g.oomKills()
-	c.processes, err = countProcesses(g.dir)
-	return c, err
+	return c, c.countMemory(used, g.readPeak(), pids, init, func() (int64, error) {
+		stat, err := g.files.keys(g.dir, "memory.stat")
+		return stat["inactive_file"] + stat["active_file"], err
+	})
 }
 
 func (g *group2) oomKills() int64 {
-	k, _ := readKeys(g.dir, "memory.events")
+	k, _ := g.files.keys(g.dir, "memory.events")
 	return k["oom_kill"]
 }
 
@@ -214,7 +214,7 @@ func (g *group2) readPeak() int64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.peak == nil {
-		n, _ := readInt(g.dir, "memory.peak")
+		n, _ := g.files.int(g.dir, "memory.peak")
 		return n
 	}
 	var b [32]byte
@@ -229,6 +229,9 @@ func (g *group2) readPeak() int64 {
 // resetPeak fails where the kernel cannot; the counter then goes on from the
 // sandbox's start.
 func (g *group2) resetPeak() error {
+	if pids, err := readPIDs(g.dir); err == nil {
+		resetResident(pids)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.peak == nil {
@@ -247,6 +250,7 @@ func (g *group2) resetPeak() error {
 }
 
 func (g *group2) remove() error {
+	g.files.close()
 	g.mu.Lock()
 	if g.peak != nil {
 		g.peak.Close()

@@ -125,7 +125,7 @@ func TestCgroup2Files(t *testing.T) {
 	g := &group2{dir: dir, dirFD: -1, cpu: true}
 	writeAll(t, dir, map[string]string{
 		"memory.max": "max\n", "memory.swap.max": "max\n", "pids.max": "max\n", "cpu.max": "max 100000\n",
-		"cgroup.freeze": "0\n", "cgroup.events": "populated 1\nfrozen 1\n", "cgroup.procs": "7\n8\n9\n",
+		"cgroup.freeze": "0\n", "cgroup.events": "populated 1\nfrozen 1\n", "cgroup.procs": fmt.Sprintf("%d\n%d\n", 1<<22+7, 1<<22+8),
 		"cpu.stat": "usage_usec 1234\nuser_usec 1000\n", "memory.current": "5000000\n", "memory.peak": "9000000\n",
 		"memory.stat": "anon 100\nfile 3000000\ninactive_file 1000000\nactive_file 2000000\n", "memory.events": "low 0\noom 3\noom_kill 2\n",
 	})
@@ -142,11 +142,11 @@ func TestCgroup2Files(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	c, err := g.usage()
+	c, err := g.usage(1<<22 + 7)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := counters{cpu: 1234 * time.Microsecond, memory: 2000000, peak: 6000000, oomKills: 2, processes: 2}
+	want := counters{cpu: 1234 * time.Microsecond, memory: 2000000, peak: 6000000, oomKills: 2, processes: 1}
 	if c != want {
 		t.Errorf("%+v, want %+v", c, want)
 	}
@@ -158,7 +158,8 @@ func TestCgroup2Files(t *testing.T) {
 	}
 	// A kernel before 5.19 has no peak at all.
 	os.Remove(filepath.Join(dir, "memory.peak"))
-	if c, err = g.usage(); err != nil || c.peak != c.memory {
+	g = &group2{dir: dir, dirFD: -1}
+	if c, err = g.usage(1<<22 + 7); err != nil || c.peak != c.memory {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if err := g.resetPeak(); !os.IsNotExist(err) {
@@ -240,7 +241,7 @@ func TestCgroup2Kernel(t *testing.T) {
 	defer cmd.Wait()
 	defer cmd.Process.Kill()
 	cpu := func() int64 {
-		k, err := readKeys(dir, "cpu.stat")
+		k, err := g.files.keys(dir, "cpu.stat")
 		if err != nil {
 			t.Fatal(err)
 		}

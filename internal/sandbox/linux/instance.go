@@ -193,7 +193,7 @@ func (in *instance) SetCPU(milli int) error {
 
 func (in *instance) Usage() (u sandbox.Usage, err error) {
 	err = in.use(func() error {
-		c, err := in.group.usage()
+		c, err := in.group.usage(in.pid)
 		if err != nil {
 			return err
 		}

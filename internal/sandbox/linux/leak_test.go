@@ -49,6 +49,9 @@ func traces(t *testing.T, owner int) map[string]int {
 			}
 		}
 	}
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/conf/uplink/forwarding"); err == nil {
+		n["forwarding"], _ = strconv.Atoi(strings.TrimSpace(string(b)))
+	}
 	links, err := os.ReadDir("/proc/self/net/dev_snmp6")
 	if err == nil {
 		n["interfaces"] = len(links)
