@@ -83,10 +83,11 @@ type DB interface {
 	// Update calls fn and commits what it wrote, all or nothing. A nil return
 	// means that the writes survive a crash of the process and of the machine.
 	//
-	// After a conflict fn runs again, any number of times, so it may have no
-	// effect outside the transaction but to set variables that it sets anew on
-	// each run. It should be short, must not call a service, and must not call
-	// Update. If fn returns an error nothing is written, and Update returns that
+	// After a conflict fn runs again, so it may have no effect outside the
+	// transaction but to set variables that it sets anew on each run. A driver
+	// sees to it that no Update loses forever, and may let an Update that lost
+	// often run while others wait: fn should be short, must not call a service,
+	// and must not call Update. If fn returns an error nothing is written, and Update returns that
 	// error as it is.
 	//
 	// When ctx ends before the commit starts, nothing is written and ctx's error

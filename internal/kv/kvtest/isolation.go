@@ -3,9 +3,11 @@ package kvtest
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
@@ -325,28 +327,40 @@ func testGuardedInserts(t *testing.T, db kv.DB) {
 	})
 }
 
-// testNoStarvation has one transaction read all that fast writers change all the time.
+// testNoStarvation has one transaction read all that fast writers change all the time,
+// and take so long that it loses whenever it can.
 func testNoStarvation(t *testing.T, db kv.DB) {
-	const keys = 200
-	ctx, stop := context.WithCancel(t.Context())
+	const keys = 20
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
 	var wg sync.WaitGroup
+	var commits atomic.Int64
 	for w := range 4 {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				_ = db.Update(ctx, func(tx kv.Tx) error {
+				if db.Update(ctx, func(tx kv.Tx) error {
 					tx.Set(kv.Key("busy", (i+w)%keys), fmt.Append(nil, i))
 					return nil
-				})
+				}) == nil {
+					commits.Add(1)
+				}
 			}
 		})
 	}
-	for range 5 {
-		update(t, db, func(tx kv.Tx) {
+	for range 3 {
+		if err := db.Update(ctx, func(tx kv.Tx) error {
 			for i := range keys {
 				get(t, tx, string(kv.Key("busy", i)))
 			}
+			// Until others commit, or, when the driver holds them up, for a while.
+			for n, start := commits.Load(), time.Now(); commits.Load() < n+5 && time.Since(start) < 100*time.Millisecond; {
+				runtime.Gosched()
+			}
 			tx.Set([]byte("sum"), nil)
-		})
+			return nil
+		}); err != nil {
+			t.Errorf("a transaction starved: %v", err)
+		}
 	}
 	stop()
 	wg.Wait()

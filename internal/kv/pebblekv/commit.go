@@ -1,6 +1,7 @@
 package pebblekv
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -102,10 +103,10 @@ func (q *queue) wait() (first *request, ok bool) {
 func (q *queue) take(group []*request) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	bytes, n := 0, 0
-	for n < len(q.ready) && (n == 0 || bytes < maxGroupBytes) {
+	size, n := 0, 0
+	for n < len(q.ready) && (n == 0 || size < maxGroupBytes) {
 		if t := q.ready[n].tx; t != nil {
-			bytes += t.bytes
+			size += t.bytes
 		}
 		n++
 	}
@@ -334,6 +335,9 @@ func (db *DB) Clear(ctx context.Context, r kv.Range) error {
 	defer db.running.Done()
 	if err := db.fuse.err(); err != nil {
 		return err
+	}
+	if start, end := bounds(r); bytes.Compare(start, end) >= 0 {
+		return nil
 	}
 	return db.submit(&request{clear: &r, answer: make(chan error, 1)})
 }

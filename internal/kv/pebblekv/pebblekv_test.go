@@ -182,6 +182,9 @@ func TestClear(t *testing.T) {
 		return n
 	}
 	fill()
+	if err := db.Clear(t.Context(), kv.Range{Start: []byte("b"), End: []byte("a")}); err != nil || count() != 21 {
+		t.Errorf("an empty range: %d keys are left of 21 (%v)", count(), err)
+	}
 	if err := db.Clear(t.Context(), kv.Prefix("a")); err != nil || count() != 11 {
 		t.Errorf("%d keys are left of 21 (%v)", count(), err)
 	}
