@@ -3,6 +3,7 @@ package main
 import (
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,12 +31,18 @@ func importModel(botocore, name string) (*Model, error) {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 	}
+	// Models that AWS has not touched for long name one protocol.
+	var old struct{ Metadata struct{ Protocol string } }
 	m := &Model{}
-	if err := json.NewDecoder(r).Decode(m); err != nil {
+	text, err := io.ReadAll(r)
+	if err == nil {
+		err = errors.Join(json.Unmarshal(text, m), json.Unmarshal(text, &old))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	if len(m.Metadata.Protocols) == 0 {
-		return nil, fmt.Errorf("%s names no protocols", file)
+		m.Metadata.Protocols = []string{old.Metadata.Protocol}
 	}
 	return m, nil
 }

@@ -36,16 +36,64 @@ func compilePattern(java string) (pattern, error) {
 	if h, ok := byHand[java]; ok {
 		return pattern{regexp.MustCompile(`\A(?:` + h[0] + `)\z`), regexp.MustCompile(h[1])}, nil
 	}
-	re, err := regexp.Compile(`\A(?:` + translate(java) + `)\z`)
-	return pattern{match: re}, err
+	var p pattern
+	var err error
+	if not, rest, ok := leadingNot(java); ok {
+		java = rest
+		if p.not, err = regexp.Compile(`\A(?:` + translate(not) + `)`); err != nil {
+			return pattern{}, err
+		}
+	}
+	p.match, err = regexp.Compile(`\A(?:` + translate(java) + `)\z`)
+	return p, err
 }
+
+// leadingNot takes apart a pattern that begins with (?!not), at the very start or after ^, and has no alternatives besides what follows it.
+func leadingNot(java string) (not, rest string, ok bool) {
+	s, found := strings.CutPrefix(strings.TrimPrefix(java, "^"), "(?!")
+	if !found {
+		return "", "", false
+	}
+	depth, end := 1, -1 // inside the lookahead until end
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '[':
+			for i++; i < len(s) && s[i] != ']'; i++ {
+				if s[i] == '\\' {
+					i++
+				}
+			}
+		case '(':
+			depth++
+		case ')':
+			if depth--; depth == 0 && end < 0 {
+				end = i
+			}
+		case '|':
+			if end >= 0 && depth == 0 {
+				return "", "", false
+			}
+		}
+	}
+	if end < 0 {
+		return "", "", false
+	}
+	return s[:end], s[end+1:], true
+}
+
+// longRepeat is a repeat beyond RE2's limit of 1000.
+var longRepeat = regexp.MustCompile(`\{(\d{1,3}),\d{4,}\}`)
 
 // posix are Java's names of ASCII classes that RE2 has under POSIX names.
 var posix = strings.NewReplacer(`Lower`, `lower`, `Upper`, `upper`, `ASCII`, `ascii`, `Alpha`, `alpha`, `Digit`, `digit`, `Alnum`, `alnum`,
 	`Punct`, `punct`, `Graph`, `graph`, `Print`, `print`, `Blank`, `blank`, `Cntrl`, `cntrl`, `XDigit`, `xdigit`, `Space`, `space`)
 
-// translate rewrites what RE2 spells otherwise: \uXXXX, surrogate pairs among them, and \p{Print} and its like.
+// translate rewrites what RE2 spells otherwise: \uXXXX, surrogate pairs among them, and \p{Print} and its like. Upper bounds of repeats beyond
+// RE2's limit go: the models bound the length besides.
 func translate(java string) string {
+	java = longRepeat.ReplaceAllString(java, `{$1,}`)
 	var b strings.Builder
 	class := false
 	for i := 0; i < len(java); i++ {

@@ -21,6 +21,10 @@ func TestPattern(t *testing.T) {
 		{`\p{Print}+`, []string{"a b"}, []string{"", "\t"}, "print"},
 		{`[\p{Alnum}-]+`, []string{"a-1"}, []string{"a b"}, "class in a class"},
 		{`[\p{L}\p{Z}\p{N}_.:/=+\-@]*`, []string{"ключ 1", ""}, []string{"*"}, "tag"},
+		{`^(?![aA]{1}[wW]{1}[sS]{1}:)([\p{L}_.:/=+\-@]+)$`, []string{"name", "aws"}, []string{"aws:x", "AWS:x", ""}, "tag that is not AWS's"},
+		{`^(?!(.*[.\/\\]|aws:)).*$`, []string{"catalog", ""}, []string{"a.b", `a\b`, "aws:x"}, "catalog"},
+		{`(?!\s*$).+|(\$(\.[\w/_-]+(\[(\d+|\*)\])*)*)`, []string{"a", "$.x"}, []string{" ", ""}, "an alternative besides"},
+		{`[\S]{1,2048}`, []string{"a"}, []string{"", "a b"}, "long repeat"},
 		{`.*`, []string{"", "x"}, []string{"a\nb"}, "the dot stops at line ends"},
 	} {
 		p, err := compilePattern(c.java)
