@@ -41,6 +41,8 @@ type codeStore struct {
 	flight singleflight.Group // by digest
 	wanted chan struct{}      // holds one wish for a collection at most
 
+	collecting sync.Mutex // one collection at a time; taken before mu
+
 	mu       sync.Mutex               // guards what follows, all by digest
 	unpacked map[string]bool          // directories that exist
 	pinned   map[string]int           // that add gave out
@@ -152,28 +154,44 @@ func (c *codeStore) add(ctx context.Context, zip []byte) (digest string, release
 			unpin()
 		}
 	}()
-	_, err = c.unpack(ctx, digest, zip)
+	// Not cut short: zip is the caller's, and read until unpack returns.
+	whole := context.WithoutCancel(ctx)
+	_, err = c.unpack(whole, digest, zip)
 	for errors.Is(err, errNoArchive) {
 		// Shared with somebody who looked for a blob that was just removed.
-		_, err = c.unpack(ctx, digest, zip)
+		_, err = c.unpack(whole, digest, zip)
+	}
+	if err == nil {
+		err = c.keep(ctx, digest, zip)
 	}
 	if err != nil {
-		return "", nil, err
-	}
-	var known bool
-	err = c.db.View(ctx, func(r kv.Reader) (err error) { _, known, err = r.Get(archiveKey(digest)); return err })
-	if err != nil || known {
-		return digest, unpin, err
-	}
-	// The row comes first, so that a blob that no version needs is found after a crash.
-	err = c.db.Update(ctx, func(tx kv.Tx) error { tx.Set(archiveKey(digest), nil); return nil })
-	if err != nil {
-		return "", nil, err
-	}
-	if err := c.put(ctx, digest, zip); err != nil {
 		return "", nil, err
 	}
 	return digest, unpin, nil
+}
+
+// keep stores an archive as a blob. Its row comes first, so that a blob that no version needs is found after a crash.
+func (c *codeStore) keep(ctx context.Context, digest string, zip []byte) error {
+	known := false
+	err := c.db.View(ctx, func(r kv.Reader) (err error) { _, known, err = r.Get(archiveKey(digest)); return err })
+	if err == nil && !known {
+		err = c.db.Update(ctx, func(tx kv.Tx) error { tx.Set(archiveKey(digest), nil); return nil })
+	}
+	if err != nil {
+		return err
+	}
+	d, err := blob.ParseDigest(digest)
+	if err != nil {
+		return err
+	}
+	if _, err := c.blobs.Stat(ctx, d); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	got, _, err := c.blobs.Put(ctx, bytes.NewReader(zip))
+	if err == nil && got != d {
+		err = fmt.Errorf("lambda: blob %s for archive %s", got, digest)
+	}
+	return err
 }
 
 func (c *codeStore) pin(ctx context.Context, digest string) error {
@@ -322,6 +340,8 @@ func (c *codeStore) uninstall(digest, tmp string) error {
 
 // collect removes the archives that may be removed, and returns how many could not be yet.
 func (c *codeStore) collect(ctx context.Context) (left int, err error) {
+	c.collecting.Lock()
+	defer c.collecting.Unlock()
 	var all []string
 	err = c.db.View(ctx, func(r kv.Reader) (err error) { all, err = listArchives(r); return err })
 	if err != nil {
@@ -435,14 +455,6 @@ func (s *Service) collectArchives(ctx context.Context) {
 		case <-time.After(collectEvery):
 		}
 	}
-}
-
-func (c *codeStore) put(ctx context.Context, digest string, zip []byte) error {
-	got, _, err := c.blobs.Put(ctx, bytes.NewReader(zip))
-	if err == nil && got.String() != digest {
-		err = fmt.Errorf("lambda: blob %s for archive %s", got, digest)
-	}
-	return err
 }
 
 func (c *codeStore) read(ctx context.Context, digest string) ([]byte, error) {

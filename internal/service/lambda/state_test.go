@@ -196,6 +196,24 @@ func TestMissingArchive(t *testing.T) {
 	}
 }
 
+// TestCrashBeforeBlob finds the row of an archive without its blob, as a crash between the two leaves it.
+func TestCrashBeforeBlob(t *testing.T) {
+	w := newWorld(t)
+	digest, release, err := w.code.add(t.Context(), zipped(t, "#!/bin/sh\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := w.code.drop(t.Context(), digest); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	w.create("f")
+	if !w.blobExists(digest) {
+		t.Error("the archive has no blob")
+	}
+}
+
 func TestArchivesAreShared(t *testing.T) {
 	w := newWorld(t)
 	w.run()
