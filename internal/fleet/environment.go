@@ -220,7 +220,7 @@ func (e *environment) build(ctx context.Context) error {
 	spec := sandbox.Spec{
 		ID:          e.id,
 		MemoryBytes: int64(fn.MemoryMB) << 20,
-		MilliCPU:    sandbox.MilliCPUFor(fn.MemoryMB),
+		MilliCPU:    e.initCPU(),
 		TmpBytes:    int64(fn.TmpMB) << 20,
 		Network:     e.f.deps.Network,
 		Mounts:      []sandbox.Mount{{Source: fn.Code, Target: runtimes.TaskDir}},
@@ -364,9 +364,20 @@ func (e *environment) drain(end bool) {
 	}
 }
 
+// initCPU is the CPU share of the init phase, in thousandths: Lambda gives functions of any size at least two CPUs for it.
+func (e *environment) initCPU() int { return max(sandbox.MilliCPUFor(e.fn.MemoryMB), 2000) }
+
+// setCPU changes the share. An environment that has the wrong one is slower or faster than it should be, no more.
+func (e *environment) setCPU(milli int) {
+	if err := e.box.SetCPU(milli); err != nil {
+		e.f.deps.Log.Warn("cpu share not set", "function", e.fn.ARN, "err", err)
+	}
+}
+
 // init starts the extensions and then the runtime, and waits until all are ready for an event. It gives the time it took.
 func (e *environment) init(ctx context.Context, requestID string, limit time.Duration) (time.Duration, *failure) {
 	begin := time.Now()
+	defer e.setCPU(sandbox.MilliCPUFor(e.fn.MemoryMB))
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	fail := e.startAll(ctx, requestID, limit, timer.C)

@@ -53,6 +53,7 @@ func (e *environment) initPhase(ctx context.Context, j *job) time.Duration {
 // suppressedInit is the init of an environment that was reset: it runs inside the invocation, on its time.
 func (e *environment) suppressedInit(ctx context.Context, j *job) *failure {
 	e.initStart("invoke")
+	e.setCPU(e.initCPU())
 	d, fail := e.init(ctx, j.req.RequestID, e.fn.Timeout)
 	e.initDone("invoke", d, fail)
 	return fail
@@ -253,11 +254,11 @@ func (v *invocation) finish(fail *failure) {
 
 // peakMB is the most memory that the environment has used, in whole MB, rounded up.
 func (e *environment) peakMB() int64 {
-	u, err := e.box.Usage()
+	peak, err := e.box.PeakMemory()
 	if err != nil {
 		return 0
 	}
-	return (u.PeakMemoryBytes + 1<<20 - 1) >> 20
+	return (peak + 1<<20 - 1) >> 20
 }
 
 // spans are the parts of an invocation as the Telemetry API names them.

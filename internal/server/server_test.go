@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 		echo(api)
 		return
 	}
+	if os.Getenv("MAYFLY_BENCH_BACKEND") != "" {
+		benchBackend()
+		return
+	}
 	os.Exit(m.Run())
 }
 

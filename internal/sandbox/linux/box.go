@@ -95,7 +95,7 @@ func (d *Driver) build(ctx context.Context, egress bool) (_ *box, err error) {
 	// What it has to do first waits for it already.
 	prepared, err := b.send(prepareProgram(b.ns.fd, tasks), nil)
 	if err == nil {
-		b.pid, b.pidfd, err = d.zygote.fork('F', theirs, b.group.fd())
+		b.pid, b.pidfd, err = d.fork('F', theirs, b.group.fd())
 	}
 	unix.Close(theirs)
 	if err != nil {
@@ -152,6 +152,10 @@ func (b *box) listen() {
 		case kindReply:
 			r := reply{child: word(1), failed: word(2), errno: syscall.Errno(word(3))}
 			b.mu.Lock()
+			if len(b.requests) == 0 {
+				b.mu.Unlock()
+				continue // it was not asked
+			}
 			req := b.requests[0]
 			b.requests = b.requests[1:]
 			if req.proc != nil && r.errno == 0 {
@@ -279,6 +283,16 @@ type opError struct {
 func (e *opError) Error() string { return e.op + ": " + e.errno.Error() }
 func (e *opError) Unwrap() error { return e.errno }
 
+// gone reports whether process 1 ended.
+func (b *box) gone() bool {
+	select {
+	case <-b.dead:
+		return true
+	default:
+		return false
+	}
+}
+
 // signal kills process 1; kill waits for it.
 func (b *box) signal() {
 	b.mu.Lock()
@@ -320,9 +334,7 @@ func (b *box) destroy() {
 	}
 	d := b.d
 	d.work.Go(func() {
-		if d.zygote != nil {
-			d.zygote.reap()
-		}
+		d.helper().reap()
 		if b.group != nil {
 			if err := b.group.remove(); err != nil {
 				d.log.Warn("remove a sandbox's cgroup", "err", err)
@@ -367,7 +379,7 @@ func (d *Driver) takeUsers() (*users, error) {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	defer unix.Close(pair[0])
-	pid, pidfd, err := d.zygote.fork('U', pair[1], -1)
+	pid, pidfd, err := d.fork('U', pair[1], -1)
 	unix.Close(pair[1])
 	if err != nil {
 		return nil, fmt.Errorf("user namespace: %w", err)

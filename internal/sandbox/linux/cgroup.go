@@ -49,6 +49,9 @@ type cgroup interface {
 	// usage reads the counters; init is process 1, which is left out.
 	usage(init int) (counters, error)
 	oomKills() int64
+	// peakCounted is the most memory that the cgroup has counted since the
+	// reset, caches included; 0 where the kernel does not say.
+	peakCounted() (int64, error)
 	resetPeak() error
 	// remove removes the cgroup once its processes are gone.
 	remove() error

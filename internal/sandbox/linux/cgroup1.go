@@ -210,7 +210,7 @@ func (g *group1) usage(init int) (c counters, err error) {
 	if err != nil {
 		return c, err
 	}
-	peak, err := g.files.int(dir, "memory.max_usage_in_bytes")
+	peak, err := g.peakCounted()
 	if err != nil {
 		return c, err
 	}
@@ -228,6 +228,10 @@ func (g *group1) usage(init int) (c counters, err error) {
 func (g *group1) oomKills() int64 {
 	k, _ := g.files.keys(g.dirs["memory"], "memory.oom_control")
 	return k["oom_kill"]
+}
+
+func (g *group1) peakCounted() (int64, error) {
+	return g.files.int(g.dirs["memory"], "memory.max_usage_in_bytes")
 }
 
 func (g *group1) resetPeak() error {

@@ -28,9 +28,18 @@ type cgroup2 struct {
 // on there, as they are for a systemd service without delegation.
 func newCgroup2(own, name string) (*cgroup2, error) {
 	var reasons []error
-	for _, parent := range []string{own, filepath.Dir(own)} {
+	for i, parent := range []string{own, filepath.Dir(own)} {
 		if _, err := os.Stat(filepath.Join(parent, "cgroup.controllers")); err != nil {
-			continue
+			if i == 0 {
+				continue
+			}
+			// Ours is the topmost that we see, as in a container: all
+			// processes in it are of the container and can step aside.
+			if err := stepAside(own); err != nil {
+				reasons = append(reasons, err)
+				continue
+			}
+			parent = own
 		}
 		h, err := tryCgroup2(parent, name)
 		if err == nil {
@@ -42,6 +51,24 @@ func newCgroup2(own, name string) (*cgroup2, error) {
 		return nil, fmt.Errorf("no cgroup v2 in %s", own)
 	}
 	return nil, errors.Join(reasons...)
+}
+
+// stepAside moves the processes of a cgroup into a child of it.
+func stepAside(own string) error {
+	dir := filepath.Join(own, "mayfly-main")
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	pids, err := readPIDs(own)
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := writeFile(dir, "cgroup.procs", strconv.Itoa(pid)); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
 }
 
 func tryCgroup2(parent, name string) (_ *cgroup2, err error) {
@@ -228,6 +255,8 @@ func (g *group2) readPeak() int64 {
 
 // resetPeak fails where the kernel cannot; the counter then goes on from the
 // sandbox's start.
+func (g *group2) peakCounted() (int64, error) { return g.readPeak(), nil }
+
 func (g *group2) resetPeak() error {
 	if pids, err := readPIDs(g.dir); err == nil {
 		resetResident(pids)

@@ -33,3 +33,6 @@ func (d *Driver) AwaitStock() {
 		time.Sleep(100 * time.Microsecond)
 	}
 }
+
+// HelperPID is the number of the driver's helper process.
+func (d *Driver) HelperPID() int { return d.helper().cmd.Process.Pid }

@@ -33,6 +33,13 @@ type instance struct {
 	opened    sync.Mutex
 	listeners []net.Listener // handed out
 	cpuBefore time.Duration
+
+	peak struct {
+		sync.Mutex
+		counted int64 // by the cgroup, when bytes were read
+		bytes   int64
+		read    time.Time
+	}
 }
 
 // furnish sets the limits, attaches /tmp and the code, and takes the rights
@@ -213,7 +220,36 @@ func (in *instance) Usage() (u sandbox.Usage, err error) {
 	return u, err
 }
 
+// peakAge is how old PeakMemory may be while the cgroup's own count stays.
+const peakAge = time.Second
+
+// PeakMemory reads one number that the kernel keeps, and the rest only if it
+// rose.
+func (in *instance) PeakMemory() (int64, error) {
+	var counted int64
+	err := in.use(func() (err error) {
+		counted, err = in.group.peakCounted()
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	in.peak.Lock()
+	defer in.peak.Unlock()
+	if counted == 0 || counted != in.peak.counted || time.Since(in.peak.read) > peakAge {
+		u, err := in.Usage()
+		if err != nil {
+			return 0, err
+		}
+		in.peak.counted, in.peak.bytes, in.peak.read = counted, u.PeakMemoryBytes, time.Now()
+	}
+	return in.peak.bytes, nil
+}
+
 func (in *instance) ResetPeak() error {
+	in.peak.Lock()
+	in.peak.counted = 0
+	in.peak.Unlock()
 	return in.use(func() error {
 		err := in.group.resetPeak()
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EINVAL) || errors.Is(err, os.ErrPermission) {
@@ -301,6 +337,8 @@ type proc struct {
 // began notes the host's number for the process, which has not been reaped.
 func (p *proc) began(pid int) {
 	p.pid = pid
+	// When the whole machine is out of memory, functions go first.
+	os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("500"), 0)
 	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 		p.pidfd = fd
 	}

@@ -5,8 +5,10 @@ package linux_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -269,6 +271,43 @@ func TestCrash(t *testing.T) {
 			awaitGone(t, running)
 			awaitTraces(t, cmd.Process.Pid, traces(t, -1))
 		})
+	}
+}
+
+// TestHelperKilled kills the helper of a living driver.
+func TestHelperKilled(t *testing.T) {
+	d := newDriver(t, linux.Config{Prepared: 2, Log: slog.New(slog.DiscardHandler)})
+	d.AwaitStock()
+	create := func(id string) sandbox.Instance {
+		in, err := d.Create(t.Context(), sandbox.Spec{ID: id, Mounts: []sandbox.Mount{{Source: sandboxtest.Probe(t), Target: "/var/task"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	in := create("before")
+	p, err := in.Start(sandbox.Process{Path: "/var/task/probe", Args: []string{"probe", "sleep"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := boxProcesses(os.Getpid())
+	syscall.Kill(d.HelperPID(), syscall.SIGKILL)
+	<-p.Done()
+	if e := p.Exit(); e.Signal != syscall.SIGKILL {
+		t.Errorf("%+v", e)
+	}
+	awaitGone(t, running)
+	if _, err := in.Start(sandbox.Process{Path: "/var/task/probe"}); !errors.Is(err, sandbox.ErrClosed) {
+		t.Errorf("Start in a dead sandbox: %v", err)
+	}
+	in.Close()
+	in = create("after")
+	if p, err = in.Start(sandbox.Process{Path: "/var/task/probe", Args: []string{"probe", "exit", "5"}}); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if e := p.Exit(); e.Code != 5 {
+		t.Errorf("%+v", e)
 	}
 }
 

@@ -61,8 +61,6 @@ type Driver struct {
 	log     *slog.Logger
 	slot    int
 	slotFD  int
-	zygote  *zygote
-	root    *skeleton
 	groups  hierarchy
 	net     *network
 	filter  []byte
@@ -77,6 +75,8 @@ type Driver struct {
 	slow   chan struct{} // bounds what waits in the kernel at once
 
 	mu     sync.Mutex
+	zygote *zygote
+	root   *skeleton            // the zygote's
 	live   map[string]*instance // nil while one of the name is being made
 	boxes  []*box               // prepared
 	tmps   []*tmpFS             // prepared or returned
@@ -84,6 +84,8 @@ type Driver struct {
 	usersN int                  // made so far
 	count  int
 	closed bool
+
+	retired []*skeleton // of zygotes that were killed
 }
 
 // The users of sandboxes lie above what systemd and others give away: two
@@ -146,24 +148,8 @@ func New(cfg Config) (_ *Driver, err error) {
 	if d.slot, d.slotFD, clear, err = takeSlot(); err != nil {
 		return nil, fmt.Errorf("sandbox/linux: %w", err)
 	}
-	var targets []string
-	var trees []int
-	if d.root, targets, trees, err = newSkeleton(); err != nil {
-		return nil, unsupported(fmt.Errorf("root file system: %w", err))
-	}
-	freezer, err := unix.Open(d.groups.freezer(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("sandbox/linux: freezer: %w", err)
-	}
-	if d.zygote, err = startZygote(); err == nil {
-		_, _, err = d.zygote.request(append([]byte{'R'}, strings.Join(targets, "\x00")...), append(trees, freezer))
-	}
-	unix.Close(freezer)
-	for _, t := range trees[1:] { // the skeleton keeps the first
-		unix.Close(t)
-	}
-	if err != nil {
-		return nil, unsupported(fmt.Errorf("root file system: %w", err))
+	if d.root, d.zygote, err = newRoot(d.groups.freezer()); err != nil {
+		return nil, unsupported(err)
 	}
 	var egressErr error
 	d.net, egressErr = newNetwork(d.slot, clear, name)
@@ -188,6 +174,68 @@ func New(cfg Config) (_ *Driver, err error) {
 	d.report = d.makeReport(egressErr, tmpErr)
 	d.work.Go(d.stock)
 	return d, nil
+}
+
+// newRoot makes the sandboxes' root and starts the zygote in it.
+func newRoot(freezer string) (_ *skeleton, _ *zygote, err error) {
+	root, targets, trees, err := newSkeleton()
+	if err != nil {
+		return nil, nil, fmt.Errorf("root file system: %w", err)
+	}
+	defer func() {
+		for _, t := range trees[1:] { // the skeleton keeps the first
+			unix.Close(t)
+		}
+		if err != nil {
+			unix.Close(root.tree)
+		}
+	}()
+	fd, err := unix.Open(freezer, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("freezer: %w", err)
+	}
+	defer unix.Close(fd)
+	z, err := startZygote()
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, _, err := z.request(append([]byte{'R'}, strings.Join(targets, "\x00")...), append(slices.Clone(trees), fd)); err != nil {
+		z.close()
+		return nil, nil, fmt.Errorf("root file system: %w", err)
+	}
+	return root, z, nil
+}
+
+// helper is the zygote of now.
+func (d *Driver) helper() *zygote {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.zygote
+}
+
+// fork makes a process by the zygote. Should somebody have killed it, and with
+// it all sandboxes, there is a new one.
+func (d *Driver) fork(kind byte, socket, cgroup int) (pid, pidfd int, err error) {
+	z := d.helper()
+	pid, pidfd, err = z.fork(kind, socket, cgroup)
+	if !errors.Is(err, errZygoteGone) || d.ctx.Err() != nil {
+		return pid, pidfd, err
+	}
+	d.mu.Lock()
+	if d.zygote == z {
+		root, fresh, rootErr := newRoot(d.groups.freezer())
+		if rootErr != nil {
+			d.mu.Unlock()
+			return 0, -1, errors.Join(err, rootErr)
+		}
+		d.log.Warn("the sandboxes' helper process was killed and with it all sandboxes; it is started again")
+		d.retired = append(d.retired, d.root) // somebody may be writing to it
+		z.close()
+		d.root, d.zygote = root, fresh
+	}
+	z = d.zygote
+	d.mu.Unlock()
+	return z.fork(kind, socket, cgroup)
 }
 
 func lastCapability() (int, error) {
@@ -346,16 +394,21 @@ func (d *Driver) wantStock() {
 
 // take gives a prepared sandbox with the network, or makes one.
 func (d *Driver) take(ctx context.Context, egress bool) (*box, error) {
-	d.mu.Lock()
-	for i, b := range d.boxes {
-		if b.ns.egress == egress {
-			d.boxes = append(d.boxes[:i], d.boxes[i+1:]...)
+	for {
+		d.mu.Lock()
+		i := slices.IndexFunc(d.boxes, func(b *box) bool { return b.ns.egress == egress })
+		if i < 0 {
 			d.mu.Unlock()
+			return d.build(ctx, egress)
+		}
+		b := d.boxes[i]
+		d.boxes = slices.Delete(d.boxes, i, i+1)
+		d.mu.Unlock()
+		if !b.gone() {
 			return b, nil
 		}
+		b.destroy()
 	}
-	d.mu.Unlock()
-	return d.build(ctx, egress)
 }
 
 // takeTmp gives a prepared or returned /tmp of the size, or nil.
@@ -434,6 +487,9 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 }
 
 func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, err error) {
+	d.mu.Lock()
+	root := d.root
+	d.mu.Unlock()
 	var trees []int
 	var targets []string
 	certain := spec.Root == "" // that everything can be mounted where it should
@@ -462,7 +518,7 @@ func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, er
 		}
 		trees, sources, targets = append(trees, tree), append(sources, tree), append(targets, l.target)
 		if spec.Root == "" {
-			sure, err := d.root.mountPoint(l.target, !st.IsDir())
+			sure, err := root.mountPoint(l.target, !st.IsDir())
 			if err != nil {
 				return nil, fmt.Errorf("mount %s: %w", l.target, err)
 			}
@@ -473,7 +529,7 @@ func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, er
 		}
 	}
 	if spec.Root == "" {
-		d.root.refreshResolver()
+		root.refreshResolver()
 	}
 	// Both wait for the kernel more than they work.
 	var tmp *tmpFS
@@ -548,10 +604,12 @@ func (d *Driver) Close() error {
 	}
 	d.boxes, d.tmps, d.users = nil, nil, nil
 	if d.zygote != nil {
-		errs = append(errs, d.zygote.close())
+		d.zygote.close()
 	}
 	if d.root != nil {
-		unix.Close(d.root.tree)
+		for _, s := range append(d.retired, d.root) {
+			unix.Close(s.tree)
+		}
 	}
 	if d.net != nil {
 		errs = append(errs, d.net.close())

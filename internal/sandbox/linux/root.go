@@ -380,7 +380,9 @@ func spawnProgram(sp sandbox.Process, stdout, stderr int, filter []byte, lim lim
 		p.call("prlimit", unix.SYS_PRLIMIT64, num(0), num(which), p.words(n, n), num(0))
 	}
 	rlimit(unix.RLIMIT_NOFILE, lim.files)
-	rlimit(unix.RLIMIT_CORE, 0)
+	// With 0 a core handler of the host would still be run, as root and
+	// outside, for a crash inside; with 1 it is not, and no file is written.
+	rlimit(unix.RLIMIT_CORE, 1)
 	p.call("setgroups", unix.SYS_SETGROUPS, num(0), num(0))
 	p.call("setresgid", unix.SYS_SETRESGID, num(groupID), num(groupID), num(groupID))
 	p.call("setresuid", unix.SYS_SETRESUID, num(userID), num(userID), num(userID))

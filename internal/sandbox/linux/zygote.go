@@ -47,7 +47,6 @@ func zygoteMain() {
 	unix.CloseOnExec(zygoteSocket)
 	// Not the session keyring of whoever started Mayfly.
 	unix.KeyctlJoinSessionKeyring("")
-	os.WriteFile("/proc/self/oom_score_adj", []byte("500"), 0)
 	thaw := -1
 	buf := make([]byte, 64<<10)
 	for {
@@ -198,6 +197,8 @@ type zygote struct {
 	mu   sync.Mutex // one request at a time
 }
 
+var errZygoteGone = errors.New("the helper process ended")
+
 func startZygote() (*zygote, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -228,15 +229,15 @@ func (z *zygote) request(msg []byte, fds []int) (n int, got []int, err error) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	if err := unix.Sendmsg(z.sock, msg, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
-		return 0, nil, fmt.Errorf("helper process: %w", err)
+		return 0, nil, fmt.Errorf("%w: %w", errZygoteGone, err)
 	}
 	buf := make([]byte, 4096)
 	reply, got, err := receive(z.sock, buf)
 	if err != nil {
-		return 0, nil, fmt.Errorf("helper process: %w", err)
+		return 0, nil, fmt.Errorf("%w: %w", errZygoteGone, err)
 	}
 	if len(reply) == 0 {
-		return 0, nil, errors.New("helper process: ended")
+		return 0, nil, errZygoteGone
 	}
 	number, text, _ := strings.Cut(string(reply), " ")
 	fmt.Sscan(number, &n)
@@ -273,9 +274,13 @@ func (z *zygote) reap() {
 	unix.Sendmsg(z.sock, []byte{'W'}, nil, nil, unix.MSG_NOSIGNAL)
 }
 
-func (z *zygote) close() error {
+// close lets the zygote end. That somebody else ended it is no error.
+func (z *zygote) close() {
+	z.mu.Lock()
 	unix.Close(z.sock)
-	return z.cmd.Wait()
+	z.sock = -1
+	z.mu.Unlock()
+	z.cmd.Wait()
 }
 
 // thawAll thaws the cgroups below a directory, in the way of both versions.

@@ -335,6 +335,12 @@ func (in *instance) stop(freeze bool) error {
 
 func (in *instance) SetCPU(int) error { return nil }
 
+// PeakMemory has nothing cheaper to read than Usage.
+func (in *instance) PeakMemory() (int64, error) {
+	u, err := in.Usage()
+	return u.PeakMemoryBytes, err
+}
+
 func (in *instance) Usage() (sandbox.Usage, error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
