@@ -21,7 +21,8 @@
 //   - An archive is durable as a blob before a version refers to it, and unpacked before the version is Active. It is unpacked
 //     once for all versions that have it, complete or not at all, and removed when no version needs it and no environment
 //     runs from it. The use rows, written by putVersion, say who needs it.
-//   - One process owns the store: targets caches what invocations need in its memory.
+//   - One process owns the store: targets caches what invocations need in its memory. The blobs of archives belong to this service
+//     alone; it deletes them by digest.
 //
 // # Differences from AWS
 //
