@@ -4,7 +4,10 @@ GO ?= go
 BIN := bin/mayfly
 
 .DEFAULT_GOAL := build
-.PHONY: build run test check race gen bench conformance fuzz help
+# The slow suites have verbs of their own.
+PACKAGES = $(shell $(GO) list ./... | grep -v /test/)
+
+.PHONY: build run test check race gen bench conformance stress fuzz help
 
 build: ## build bin/mayfly
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/mayfly
@@ -13,7 +16,7 @@ run: build ## show it working: three functions created, invoked, logged and bill
 	$(GO) run ./examples/tour --mayfly $(BIN)
 
 test: check ## format, vet and all tests but the slow suites
-	$(GO) test ./...
+	$(GO) test $(PACKAGES)
 	cd tools/apigen && $(GO) vet ./... && $(GO) run . -C ../.. check
 
 check: ## format and vet
@@ -21,7 +24,7 @@ check: ## format and vet
 	$(GO) vet ./...
 
 race: ## tests under the race detector
-	$(GO) test -race ./...
+	$(GO) test -race $(filter %/internal/%,$(PACKAGES))
 
 gen: ## regenerate the API contracts from apimodels
 	cd tools/apigen && $(GO) run . -C ../.. gen
@@ -29,8 +32,11 @@ gen: ## regenerate the API contracts from apimodels
 bench: ## benchmarks, each beside its baseline, with the ratios
 	$(GO) run ./test/bench
 
-conformance: build ## drive the real AWS CLI, boto3 and Terraform against a server
+conformance: ## drive the real AWS CLI, boto3 and Terraform against a server
 	$(GO) test -count=1 -v ./test/conformance
+
+stress: ## thousands of invocations that fail in every way, and servers that are killed
+	$(GO) test -count=1 -v -timeout 20m ./test/stress
 
 fuzz: ## every fuzzer for a short while
 	@for pkg in $$($(GO) list ./...); do \
