@@ -17,7 +17,7 @@ run: build ## show it working: three functions created, invoked, logged and bill
 
 test: check ## format, vet and all tests but the slow suites
 	$(GO) test $(PACKAGES)
-	cd tools/apigen && $(GO) vet ./... && $(GO) run . -C ../.. check
+	cd tools/apigen && $(GO) vet ./... && $(GO) test ./... && $(GO) run . -C ../.. check
 
 check: ## format and vet
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi

@@ -234,7 +234,10 @@ func pack(ctx context.Context, e example) ([]byte, error) {
 	if err := z.AddFS(os.DirFS(dir).(fs.ReadDirFS)); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), z.Close()
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
 }
 
 // printLog prints what CloudWatch Logs has, which is written a moment after the invocation.
