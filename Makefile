@@ -13,7 +13,8 @@ build: ## build bin/mayfly
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/mayfly
 
 run: build ## show it working: three functions created, invoked, logged and billed; then serve until Ctrl-C
-	$(GO) run ./examples/tour --mayfly $(BIN)
+	$(GO) build -o bin/tour ./examples/tour
+	@exec bin/tour --mayfly $(BIN)
 
 test: check ## format, vet and all tests but the slow suites
 	$(GO) test $(PACKAGES)

@@ -86,14 +86,15 @@ func (g *Gate) run(ctx context.Context, op *smithy.OpInfo, in, out any) (err err
 	return g.mux.Call(ctx, op, in, out)
 }
 
-// failed logs one line: our failures always, with their cause; the caller's mistakes as information, throttling, of
-// which there can be thousands in a second, and calls whose caller went away only when debugging.
+// failed logs one line: our failures with their cause; what was refused or is not served as information; other mistakes of the caller,
+// who is told of them, when debugging only.
 func (g *Gate) failed(ctx context.Context, op *smithy.OpInfo, err *apierr.Error, took time.Duration) {
-	level := slog.LevelInfo
+	level := slog.LevelDebug
 	switch status := err.HTTPStatus(); {
-	case status == http.StatusTooManyRequests || ctx.Err() != nil:
-		level = slog.LevelDebug
-	case status >= http.StatusInternalServerError && status != http.StatusNotImplemented:
+	case ctx.Err() != nil: // the caller went away
+	case status == http.StatusForbidden || status == http.StatusUnauthorized || status == http.StatusNotImplemented:
+		level = slog.LevelInfo
+	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	if !g.log.Enabled(ctx, level) {
