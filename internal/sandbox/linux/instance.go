@@ -32,7 +32,6 @@ type instance struct {
 
 	opened    sync.Mutex
 	listeners []net.Listener // handed out
-	cpuBefore time.Duration
 
 	peak struct {
 		sync.Mutex
