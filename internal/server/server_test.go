@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,13 +30,9 @@ import (
 	"github.com/mayflyhq/mayfly/internal/sandbox/linux"
 )
 
-// The test binary is also what sandboxes start from, and the functions that it creates.
+// The test binary is also what sandboxes start from.
 func TestMain(m *testing.M) {
 	linux.MaybeInit()
-	if api := os.Getenv("AWS_LAMBDA_RUNTIME_API"); api != "" {
-		echo(api)
-		return
-	}
 	if os.Getenv("MAYFLY_BENCH_BACKEND") != "" {
 		benchBackend()
 		return
@@ -149,18 +146,30 @@ func archive(t testing.TB, files map[string][]byte) *types.FunctionCode {
 	return &types.FunctionCode{ZipFile: b.Bytes()}
 }
 
-// echoCode is an archive with a bootstrap that answers with the event.
+// buildBootstrap compiles testdata/bootstrap once. It answers every event with itself, after the milliseconds that an event
+// of the form {"sleep":N} asks for.
+var buildBootstrap = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "bootstrap-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "bootstrap"), "./testdata/bootstrap")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return os.ReadFile(filepath.Join(dir, "bootstrap"))
+})
+
+// echoCode is an archive with the program of testdata/bootstrap.
 func echoCode(t testing.TB) *types.FunctionCode {
 	t.Helper()
-	self, err := os.Executable()
+	program, err := buildBootstrap()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(self)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return archive(t, map[string][]byte{"bootstrap": b})
+	return archive(t, map[string][]byte{"bootstrap": program})
 }
 
 func TestFunctionSurvivesRestart(t *testing.T) {
@@ -295,11 +304,9 @@ func TestReset(t *testing.T) {
 
 // A function's own calls reach Mayfly inside the sandbox and are signed with its role's credentials.
 func TestFunctionCallsBack(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
+	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip("python3 is not installed")
 	}
-	_ = python
 	i := start(t, Config{})
 	i.create("caller", lambda.CreateFunctionInput{
 		Runtime: types.RuntimePython311, Handler: aws.String("app.handler"), Timeout: aws.Int32(20),
@@ -349,26 +356,3 @@ def handler(event, context):
     arn = re.search("<Arn>(.*)</Arn>", urllib.request.urlopen(request).read().decode()).group(1)
     return {"GetCallerIdentityResponse": {"GetCallerIdentityResult": {"Arn": arn}}}
 `
-
-// echo is a custom runtime of the fewest instructions: it answers every event with itself, after the time that the event asks for.
-func echo(api string) {
-	c, err := dialRuntime(api)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	for {
-		id, event, err := c.next()
-		if err != nil {
-			return
-		}
-		if bytes.HasPrefix(event, []byte(`{"sleep":`)) {
-			var e struct{ Sleep int }
-			json.Unmarshal(event, &e)
-			time.Sleep(time.Duration(e.Sleep) * time.Millisecond)
-		}
-		if err := c.respond(id, event); err != nil {
-			return
-		}
-	}
-}

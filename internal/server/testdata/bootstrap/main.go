@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"time"
 )
 
 func main() {
@@ -20,6 +21,10 @@ func main() {
 	for {
 		io.WriteString(conn, "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: "+api+"\r\n\r\n")
 		id, event := response(r)
+		if ms, ok := bytes.CutPrefix(event, []byte(`{"sleep":`)); ok {
+			n, _ := strconv.Atoi(string(bytes.TrimSuffix(ms, []byte("}"))))
+			time.Sleep(time.Duration(n) * time.Millisecond)
+		}
 		io.WriteString(conn, "POST /2018-06-01/runtime/invocation/"+id+"/response HTTP/1.1\r\nHost: "+api+
 			"\r\nContent-Length: "+strconv.Itoa(len(event))+"\r\n\r\n"+string(event))
 		response(r)
