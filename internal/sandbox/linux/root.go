@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -396,6 +397,10 @@ func spawnProgram(sp sandbox.Process, stdout, stderr int, filter []byte, lim lim
 		dir = "/"
 	}
 	p.call("chdir "+dir, unix.SYS_CHDIR, p.str(dir))
+	// What ignores a signal when Mayfly is started (a shell in the background, posix_spawn) must not make functions ignore it.
+	for _, sig := range ignoredSignals() {
+		p.call("signal default", unix.SYS_RT_SIGACTION, num(sig), p.words(0, 0, 0, 0), num(0), num(8))
+	}
 	p.call("signal mask", unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), p.words(0), num(0), num(8))
 	code := p.bytes(filter)
 	fprog := p.words(uint64(len(filter)/8), code.value)
@@ -416,3 +421,21 @@ func spawnProgram(sp sandbox.Process, stdout, stderr int, filter []byte, lim lim
 	p.call("exec "+sp.Path, unix.SYS_EXECVE, path, argv, envp)
 	return p
 }
+
+// ignoredSignals lists the signals that this process was started with as
+// ignored. The zygote inherits that, and its forks do.
+var ignoredSignals = sync.OnceValue(func() (sigs []int) {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return nil
+	}
+	_, rest, _ := strings.Cut(string(b), "\nSigIgn:")
+	line, _, _ := strings.Cut(rest, "\n")
+	mask, _ := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	for i := range 64 {
+		if mask&(1<<i) != 0 {
+			sigs = append(sigs, i+1)
+		}
+	}
+	return sigs
+})
