@@ -20,6 +20,9 @@ type capture struct {
 	eof bool
 }
 
+// pipeSize is what a pipe holds. Whoever has read as much has read everything that was in it when he began.
+const pipeSize = 64 << 10
+
 // newCapture opens the pipe. The process gets w; started must be called once it has it.
 func newCapture(emit func(at time.Time, message []byte)) (*capture, error) {
 	r, w, err := os.Pipe()
@@ -42,15 +45,24 @@ func (c *capture) started() {
 		defer c.r.Close()
 		// The poller calls back when there is something to read; returning false waits for more.
 		c.raw.Read(func(fd uintptr) bool {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.readLocked(fd)
-			if c.eof {
-				c.out.Flush()
+			for {
+				if empty, eof := c.readSome(fd); empty || eof {
+					return eof
+				}
 			}
-			return c.eof
 		})
 	}()
+}
+
+// readSome reads a little and lets drain have its turn: a process may print without end.
+func (c *capture) readSome(fd uintptr) (empty, eof bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	empty = c.readLocked(fd, 1)
+	if c.eof {
+		c.out.Flush()
+	}
+	return empty, c.eof
 }
 
 // abandon is for a process that was not started.
@@ -64,19 +76,19 @@ func (c *capture) drain(end bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.eof {
-		c.raw.Control(func(fd uintptr) { c.readLocked(fd) }) // an error means that the reader closed the pipe at its end
+		c.raw.Control(func(fd uintptr) { c.readLocked(fd, pipeSize) }) // an error means that the reader closed the pipe at its end
 	}
 	if end {
 		c.out.Flush()
 	}
 }
 
-// readLocked reads until the pipe is empty.
-func (c *capture) readLocked(fd uintptr) {
+// readLocked reads until it has least bytes or the pipe is empty, which it reports.
+func (c *capture) readLocked(fd uintptr, least int) (empty bool) {
 	if c.buf == nil {
 		c.buf = make([]byte, 16<<10)
 	}
-	for {
+	for read := 0; read < least; {
 		n, err := syscall.Read(int(fd), c.buf)
 		switch {
 		case err == syscall.EINTR:
@@ -84,12 +96,14 @@ func (c *capture) readLocked(fd uintptr) {
 			if c.out.buf == nil {
 				c.buf = nil // idle environments hold no buffers
 			}
-			return
+			return true
 		case err != nil || n == 0:
 			c.eof = true
-			return
+			return false
 		default:
 			c.out.Write(c.buf[:n])
+			read += n
 		}
 	}
+	return false
 }

@@ -79,6 +79,13 @@ func functionMain() {
 			fmt.Println(ev.Arg)
 		case "printf":
 			fmt.Print(ev.Arg)
+		case "spam": // prints for ever, whatever is invoked
+			go func() {
+				line := []byte(strings.Repeat("spam spam spam\n", 1000))
+				for {
+					os.Stdout.Write(line)
+				}
+			}()
 		case "count":
 			body = fmt.Append(nil, n)
 		case "env":
@@ -605,4 +612,37 @@ func TestStopLetsInvocationsEnd(t *testing.T) {
 	if _, err := h.Invoke(t.Context(), fn, &Request{RequestID: requestID}); err != ErrStopping {
 		t.Errorf("after Stop: %v", err)
 	}
+}
+
+// A function that prints without end is answered, frozen and timed out like any other, and delays nobody else's log.
+func TestEndlessOutput(t *testing.T) {
+	h := newHarness(t, testLimits())
+	quiet := h.function(func(fn *Function) { fn.ARN, fn.Name, fn.LogGroup = fn.ARN+"-quiet", "quiet", "/aws/lambda/quiet" })
+	loud := h.function(func(fn *Function) { fn.Timeout = 2 * time.Second })
+	if r := h.invoke(loud, `{"do":"spam"}`); r.FunctionError != "" {
+		t.Fatalf("%s", r.Payload)
+	}
+	if r := h.invoke(loud, `{"do":"count"}`); string(r.Payload) != "2" {
+		t.Errorf("the next invocation answered %s", r.Payload)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r, err := h.Invoke(context.Background(), loud, &Request{RequestID: requestID, Payload: []byte(`{"ms":60000}`)})
+		if err != nil || !strings.Contains(string(r.Payload), "Sandbox.Timedout") {
+			t.Errorf("the invocation that runs too long: %v %v", r, err)
+		}
+	}()
+	h.invoke(quiet, `{"do":"print","arg":"whisper"}`)
+	for stored := false; !stored; time.Sleep(5 * time.Millisecond) {
+		select {
+		case <-done:
+			t.Fatal("the quiet function's log waits for the loud one's")
+		default:
+		}
+		for _, line := range h.logs.all() {
+			stored = stored || line == "whisper"
+		}
+	}
+	<-done
 }

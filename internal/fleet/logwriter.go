@@ -147,36 +147,35 @@ func (w *logWriter) flush(ctx context.Context) {
 	}
 }
 
-// store writes the stream's events, batch by batch.
+// store writes the events that wait now, batch by batch. What came meanwhile has its turn after the other streams.
 func (s *logStream) store(ctx context.Context) {
 	ctx = call.AsService(ctx, "lambda", s.account, s.region)
-	for {
-		s.mu.Lock()
-		events := s.events
-		s.events, s.bytes = nil, 0
-		if len(events) == 0 {
-			s.queued = false
-		}
-		s.room.Broadcast()
-		s.mu.Unlock()
-		if len(events) == 0 {
-			return
-		}
-		for len(events) > 0 {
-			n, size := 0, 0
-			for n < len(events) && n < maxBatchEvents {
-				e := len(*events[n].Message) + eventOverhead
-				if size+e > maxBatchBytes && n > 0 {
-					break
-				}
-				size += e
-				n++
+	s.mu.Lock()
+	events := s.events
+	s.events, s.bytes = nil, 0
+	s.room.Broadcast()
+	s.mu.Unlock()
+	for len(events) > 0 {
+		n, size := 0, 0
+		for n < len(events) && n < maxBatchEvents {
+			e := len(*events[n].Message) + eventOverhead
+			if size+e > maxBatchBytes && n > 0 {
+				break
 			}
-			if err := s.put(ctx, events[:n]); err != nil {
-				s.w.log.Error("log events lost", "group", s.group, "stream", s.name, "events", n, "err", err)
-			}
-			events = events[n:]
+			size += e
+			n++
 		}
+		if err := s.put(ctx, events[:n]); err != nil {
+			s.w.log.Error("log events lost", "group", s.group, "stream", s.name, "events", n, "err", err)
+		}
+		events = events[n:]
+	}
+	s.mu.Lock()
+	s.queued = len(s.events) > 0
+	again := s.queued
+	s.mu.Unlock()
+	if again {
+		s.w.enqueue(s)
 	}
 }
 
