@@ -28,27 +28,29 @@ type cgroup2 struct {
 // on there, as they are for a systemd service without delegation.
 func newCgroup2(own, name string) (*cgroup2, error) {
 	var reasons []error
-	for i, parent := range []string{own, filepath.Dir(own)} {
-		if _, err := os.Stat(filepath.Join(parent, "cgroup.controllers")); err != nil {
-			if i == 0 {
-				continue
-			}
-			// Ours is the topmost that we see, as in a container: all
-			// processes in it are of the container and can step aside.
-			if err := stepAside(own); err != nil {
-				reasons = append(reasons, err)
-				continue
-			}
-			parent = own
-		}
+	try := func(parent string) *cgroup2 {
 		h, err := tryCgroup2(parent, name)
-		if err == nil {
+		if err != nil {
+			reasons = append(reasons, fmt.Errorf("cgroup v2 in %s: %w", parent, err))
+		}
+		return h
+	}
+	if h := try(own); h != nil {
+		return h, nil
+	}
+	above := filepath.Dir(own)
+	if _, err := os.Stat(filepath.Join(above, "cgroup.controllers")); err == nil {
+		if h := try(above); h != nil {
 			return h, nil
 		}
-		reasons = append(reasons, fmt.Errorf("cgroup v2 in %s: %w", parent, err))
-	}
-	if reasons == nil {
-		return nil, fmt.Errorf("no cgroup v2 in %s", own)
+	} else if _, err := os.Stat(filepath.Join(own, "cgroup.type")); err == nil && errors.Is(reasons[0], syscall.EBUSY) {
+		// Ours is the topmost that we see but not the machine's root, so
+		// this is a container, and its processes can step aside.
+		if err := stepAside(own); err != nil {
+			reasons = append(reasons, err)
+		} else if h := try(own); h != nil {
+			return h, nil
+		}
 	}
 	return nil, errors.Join(reasons...)
 }

@@ -207,6 +207,21 @@ func TestCgroup2Pick(t *testing.T) {
 	}
 }
 
+// TestCgroup2StepsAsideForNobody: where version 2 has no controllers, or ours is
+// the machine's root, no process may be moved.
+func TestCgroup2StepsAsideForNobody(t *testing.T) {
+	for _, controllers := range []string{"hugetlb", "cpu memory pids"} {
+		root := filepath.Join(t.TempDir(), "unified")
+		writeAll(t, root, map[string]string{"cgroup.controllers": controllers, "cgroup.procs": "1\n2\n"})
+		if _, err := newCgroup2(root, "run"); err == nil {
+			t.Error("a hierarchy without subtree_control was taken")
+		}
+		if _, err := os.Stat(filepath.Join(root, "mayfly-main")); err == nil {
+			t.Errorf("controllers %q: processes were moved", controllers)
+		}
+	}
+}
+
 // TestCgroup2Kernel uses the kernel's version 2 as far as this machine has it:
 // to freeze needs no controller.
 func TestCgroup2Kernel(t *testing.T) {
