@@ -340,6 +340,7 @@ func match(t *testing.T, what, got, want string) {
 const (
 	startLine  = "START RequestId: ID Version: $LATEST\n"
 	endLine    = "END RequestId: ID\n"
+	initLine   = "init of f\n" // what the function prints then
 	coldReport = "REPORT RequestId: ID\tDuration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB\tInit Duration: 1.00 ms\t"
 	warmReport = "REPORT RequestId: ID\tDuration: 1.00 ms\tBilled Duration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 1 MB\t"
 )
@@ -347,7 +348,7 @@ const (
 func TestInvoke(t *testing.T) {
 	h := newHarness(t, testLimits())
 	fn := h.function()
-	h.check(h.invoke(fn, `{"do":"print","arg":"hello"}`), "", `{"do":"print","arg":"hello"}`, startLine+"hello\n"+endLine+coldReport+"\n")
+	h.check(h.invoke(fn, `{"do":"print","arg":"hello"}`), "", `{"do":"print","arg":"hello"}`, initLine+startLine+"hello\n"+endLine+coldReport+"\n")
 	h.check(h.invoke(fn, `{"do":"count"}`), "", `2`, startLine+endLine+warmReport+"\n")
 	h.stop()
 	all := strings.Join(h.logs.all(), "\n")
@@ -360,6 +361,15 @@ func TestInvoke(t *testing.T) {
 	if s := h.Stats(); s != (Stats{}) {
 		t.Errorf("after Stop: %+v", s)
 	}
+}
+
+func failedInit(phase, kind string) string {
+	return "INIT_REPORT Init Duration: 1.00 ms\tPhase: " + phase + "\tStatus: error\tError Type: " + kind + "\n"
+}
+
+// initReports is the log of two inits that fail, which print something each.
+func initReports(kind, printed string) string {
+	return printed + failedInit("init", kind) + printed + failedInit("invoke", kind)
 }
 
 func TestFailures(t *testing.T) {
@@ -376,33 +386,33 @@ func TestFailures(t *testing.T) {
 		{
 			name: "handler error", event: `{"do":"error"}`, functionError: bad,
 			payload: `{"errorMessage":"boom","errorType":"Error"}`,
-			tail:    startLine + endLine + coldReport + "\n", again: "2",
+			tail:    initLine + startLine + endLine + coldReport + "\n", again: "2",
 		},
 		{
 			name: "exit status", event: `{"do":"exit","bytes":7}`, functionError: bad,
 			payload: `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 7"}`,
-			tail: startLine + "RequestId: ID Error: Runtime exited with error: exit status 7\nRuntime.ExitError\n" + endLine + coldReport +
+			tail: initLine + startLine + "RequestId: ID Error: Runtime exited with error: exit status 7\nRuntime.ExitError\n" + endLine + coldReport +
 				"Status: error\tError Type: Runtime.ExitError\n",
 			again: "1",
 		},
 		{
 			name: "exit without a reason", event: `{"do":"exit","bytes":0}`, functionError: bad,
 			payload: `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited without providing a reason"}`,
-			tail: startLine + "RequestId: ID Error: Runtime exited without providing a reason\nRuntime.ExitError\n" + endLine + coldReport +
+			tail: initLine + startLine + "RequestId: ID Error: Runtime exited without providing a reason\nRuntime.ExitError\n" + endLine + coldReport +
 				"Status: error\tError Type: Runtime.ExitError\n",
 			again: "1",
 		},
 		{
 			name: "killed", event: `{"do":"kill"}`, functionError: bad,
 			payload: `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: signal: killed"}`,
-			tail: startLine + "RequestId: ID Error: Runtime exited with error: signal: killed\nRuntime.ExitError\n" + endLine + coldReport +
+			tail: initLine + startLine + "RequestId: ID Error: Runtime exited with error: signal: killed\nRuntime.ExitError\n" + endLine + coldReport +
 				"Status: error\tError Type: Runtime.ExitError\n",
 			again: "1",
 		},
 		{
 			name: "timeout", fn: func(fn *Function) { fn.Timeout = time.Second }, event: `{"ms":60000}`, functionError: bad,
 			payload: `{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ID Error: Task timed out after 1.00 seconds"}`,
-			tail: startLine + "TIME ID Task timed out after 1.00 seconds\n" + endLine +
+			tail: initLine + startLine + "TIME ID Task timed out after 1.00 seconds\n" + endLine +
 				strings.Replace(strings.Replace(coldReport, "Duration: 1.00 ms", "Duration: 1000.00 ms", 1), "Billed Duration: 1 ms", "Billed Duration: 1000 ms", 1) +
 				"Status: timeout\n",
 			again: "1",
@@ -410,29 +420,29 @@ func TestFailures(t *testing.T) {
 		{
 			name: "response too large", event: `{"do":"big","bytes":6291560}`, functionError: bad,
 			payload: `{"errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}`,
-			tail:    startLine + endLine + coldReport + "\n", again: "2",
+			tail:    initLine + startLine + endLine + coldReport + "\n", again: "2",
 		},
 		{
 			name: "no bootstrap", fn: func(fn *Function) { fn.Code = empty }, event: `{}`, functionError: bad,
 			payload: `{"errorType":"Runtime.InvalidEntrypoint","errorMessage":"RequestId: ID Error: Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]"}`,
-			tail: startLine + "RequestId: ID Error: Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]\nRuntime.InvalidEntrypoint\n" +
+			tail: initReports("Runtime.InvalidEntrypoint", "") + startLine + "RequestId: ID Error: Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]\nRuntime.InvalidEntrypoint\n" +
 				endLine + warmReport + "Status: error\tError Type: Runtime.InvalidEntrypoint\n",
 		},
 		{
 			name: "init exit", fn: initMode("exit"), event: `{}`, functionError: bad,
 			payload: `{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ID Error: Runtime exited with error: exit status 3"}`,
-			tail: startLine + "RequestId: ID Error: Runtime exited with error: exit status 3\nRuntime.ExitError\n" +
+			tail: initReports("Runtime.ExitError", initLine) + startLine + "RequestId: ID Error: Runtime exited with error: exit status 3\nRuntime.ExitError\n" +
 				endLine + warmReport + "Status: error\tError Type: Runtime.ExitError\n",
 		},
 		{
 			name: "init error", fn: initMode("error"), event: `{}`, functionError: bad,
 			payload: `{"errorMessage":"no","errorType":"Custom"}`,
-			tail:    startLine + endLine + warmReport + "Status: error\tError Type: Runtime.Unknown\n",
+			tail:    initReports("Runtime.Unknown", initLine) + startLine + endLine + warmReport + "Status: error\tError Type: Runtime.Unknown\n",
 		},
 		{
 			name: "init fails once", fn: initMode("once"), event: `{"do":"count"}`,
 			payload: `1`,
-			tail:    startLine + endLine + warmReport + "\n", again: "2",
+			tail:    initLine + failedInit("init", "Runtime.ExitError") + initLine + startLine + endLine + warmReport + "\n", again: "2",
 		},
 	}
 	for _, c := range cases {

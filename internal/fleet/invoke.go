@@ -11,8 +11,15 @@ import (
 // serve runs one invocation: the init phase if the environment is fresh, the invoke phase, and the reset after a failure.
 // The caller gets his answer as soon as the runtime gave it; serve returns when runtime and extensions are done too.
 func (e *environment) serve(ctx context.Context, j *job) {
+	fresh := e.fresh
+	if fresh {
+		e.initStart("init")
+	}
+	if j.req.LogTail { // AWS: what init prints is in the tail, INIT_START is not
+		e.log.beginTail()
+	}
 	var initTime time.Duration
-	if e.fresh {
+	if fresh {
 		e.fresh = false
 		initTime = e.initPhase(ctx, j)
 	}
@@ -37,7 +44,6 @@ func (e *environment) serve(ctx context.Context, j *job) {
 // initPhase is the first init of an environment, outside the invocation and with a limit of its own. If it fails, it is
 // tried once more inside the invocation, so that only the time of a good init counts as such.
 func (e *environment) initPhase(ctx context.Context, j *job) time.Duration {
-	e.initStart("init")
 	if e.launch.Warning != "" {
 		e.log.text(time.Now(), "[WARN] "+e.launch.Warning)
 	}
@@ -104,9 +110,6 @@ type invocation struct {
 }
 
 func (v *invocation) start() {
-	if v.job.req.LogTail {
-		v.log.beginTail()
-	}
 	r := &start{RequestID: v.job.req.RequestID, Version: v.fn.Version, Tracing: traceOf(v.job.req.Trace)}
 	v.log.platform(time.Now(), "platform.start", levelInfo, r, r.line())
 }

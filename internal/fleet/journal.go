@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -31,11 +32,20 @@ type journal struct {
 func (l *journal) open(e *environment, now time.Time) {
 	var b [16]byte
 	rand.Read(b[:])
-	name := now.UTC().Format("2006/01/02/") + "[" + e.fn.Version + "]" + hex.EncodeToString(b[:])
+	name := streamName(e.fn, now, hex.EncodeToString(b[:]))
 	l.env = e
 	l.stream = e.f.logs.open(e.fn.Account, e.fn.Region, e.fn.LogGroup, name)
 	l.json = e.fn.LogFormat == "JSON"
 	l.system = systemLevel(e.fn.SystemLogLevel)
+}
+
+// streamName is Lambda's name for a log stream. In groups that functions can share it tells the function too.
+func streamName(fn *Function, now time.Time, id string) string {
+	day := now.UTC().Format("2006/01/02/")
+	if fn.LogGroup == "/aws/lambda/"+fn.Name {
+		return day + "[" + fn.Version + "]" + id
+	}
+	return day + fn.Name + "[" + fn.Version + "][" + id + "]"
 }
 
 func (l *journal) close() {
@@ -103,11 +113,14 @@ func (l *journal) application(at time.Time, kind string, message []byte) {
 
 // wanted filters records of JSON by their level, as the platform does for runtimes that do not do it themselves.
 func (l *journal) wanted(record []byte) bool {
-	var r struct{ Level string }
+	var r struct {
+		Level    string
+		LogLevel string `json:"log_level"` // what Python's client calls it in the errors of handlers
+	}
 	if json.Unmarshal(record, &r) != nil {
 		return true
 	}
-	level := applicationLevel(r.Level)
+	level := applicationLevel(cmp.Or(r.Level, r.LogLevel))
 	if level < 0 {
 		level = applicationLevel("INFO")
 	}
