@@ -38,6 +38,5 @@
 //     outside, duplicates, special files, and archives of more than 100,000 files and directories are refused.
 //   - A function whose language is missing on the machine becomes Failed with StateReasonCode InvalidRuntime and a reason that says what
 //     to install; an update tries again.
-//   - RuntimeVersionConfig appears when a version becomes Active, on AWS already in the answer of CreateFunction.
 //   - The limit of total code size, and of requests to the control plane per second, is not enforced.
 package lambda

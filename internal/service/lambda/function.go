@@ -46,6 +46,12 @@ func (s *Service) createFunction(ctx context.Context, in *lambdaapi.CreateFuncti
 	defer release()
 	d.CodeDigest, d.CodeSize, d.ID = digest, int64(len(code.ZipFile)), call.NewRequestID()
 
+	// AWS tells the runtime's version at once. One that is not to be had is told by the function's state.
+	runtimeID, err := s.runtimes.Check(ctx, d.Runtime, d.Architecture)
+	if err != nil {
+		runtimeID = ""
+	}
+
 	defer s.targets.change(c, ref.name)()
 	shown := newVersion(ref.name, d, s.now())
 	err = s.db.Update(ctx, func(tx kv.Tx) error {
@@ -54,6 +60,7 @@ func (s *Service) createFunction(ctx context.Context, in *lambdaapi.CreateFuncti
 		}
 		f := &function{Name: ref.name, Tags: in.Tags}
 		v := newVersion(ref.name, d, s.now())
+		v.RuntimeID = runtimeID
 		shown = v
 		if in.Publish != nil && *in.Publish {
 			f.LastVersion = 1

@@ -29,6 +29,8 @@ func TestCreateFunction(t *testing.T) {
 		PackageType: new("Zip"), Architectures: []string{"x86_64"}, EphemeralStorage: &lambdaapi.EphemeralStorage{Size: new(int32(512))},
 		SnapStart:     &lambdaapi.SnapStartResponse{ApplyOn: new("None"), OptimizationStatus: new("Off")},
 		LoggingConfig: &lambdaapi.LoggingConfig{LogFormat: new("Text"), LogGroup: new("/aws/lambda/f")},
+
+		RuntimeVersionConfig: &lambdaapi.RuntimeVersionConfig{RuntimeVersionArn: new("arn:aws:lambda:eu-central-1::runtime:" + strings.Repeat("ab", 32))},
 	}
 	if d := cmp.Diff(pending, got); d != "" {
 		t.Error("CreateFunction (-want +got)", d)
@@ -54,7 +56,6 @@ func TestCreateFunction(t *testing.T) {
 	want := *pending
 	want.State, want.StateReason, want.StateReasonCode = new("Active"), nil, nil
 	want.LastUpdateStatus = new("Successful")
-	want.RuntimeVersionConfig = &lambdaapi.RuntimeVersionConfig{RuntimeVersionArn: new("arn:aws:lambda:eu-central-1::runtime:" + strings.Repeat("ab", 32))}
 	want.RevisionId = active.RevisionId
 	if d := cmp.Diff(&want, active); d != "" {
 		t.Error("GetFunctionConfiguration (-want +got)", d)
