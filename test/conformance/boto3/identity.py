@@ -80,9 +80,9 @@ class Roles(Base):
         for bad in "{}", "not json", json.dumps({**TRUST, "Version": "2011-01-01"}), json.dumps({**TRUST, "Statement": [{"Effect": "Perhaps"}]}):
             with self.subTest(bad), self.refused("MalformedPolicyDocument", 400):
                 create(AssumeRolePolicyDocument=bad)
-        with self.refused("ValidationError", 400, "^1 validation error detected: Value '.*' at 'roleName' failed to satisfy constraint"):
+        with self.refused("ValidationError", 400, "^1 validation error detected: Value.* at 'roleName' failed to satisfy constraint"):
             create(RoleName="a b")
-        with self.refused("ValidationError", 400, "^1 validation error detected: Value '60' at 'maxSessionDuration' failed to satisfy constraint: Member must have value greater than or equal to 3600"):
+        with self.refused("ValidationError", 400, "^1 validation error detected: Value.* at 'maxSessionDuration' failed to satisfy constraint: Member must have value greater than or equal to 3600"):
             create(MaxSessionDuration=60)
         with self.no_entity("The role with name nope cannot be found."):
             iam.delete_role(RoleName="nope")

@@ -6,7 +6,7 @@ from suite import Case, invoke, log_events
 
 
 def records(name, wanted="platform.report"):
-    return [json.loads(m) for m in log_events("/aws/lambda/" + name, wanted)]
+    return [json.loads(m) for m in log_events("/aws/lambda/" + name, wanted) if m.startswith("{")]
 
 
 class Json(Case):
@@ -41,7 +41,7 @@ class Json(Case):
     def test_python_error(self):
         name = self.python("def handler(event, context):\n    raise ValueError('x')\n", LoggingConfig=self.JSON)
         got = invoke(name)
-        (record,) = [r for r in records(name) if r.get("level") == "ERROR"]
+        (record,) = [r for r in records(name) if r.get("log_level") == "ERROR"]
         self.assertEqual(("ValueError", "x", got.id), (record["errorType"], record["errorMessage"], record["requestId"]))
 
     def test_node(self):
@@ -52,14 +52,14 @@ class Json(Case):
         self.assertEqual(got.id, app[0]["requestId"])
         self.assertRegex(app[0]["timestamp"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
         self.assertIn("one", app[0]["message"])
-        self.assertEqual(("Error", "three"), (app[1]["errorType"], app[1]["errorMessage"]))
+        self.assertEqual(("Error", "three"), (app[1]["message"]["errorType"], app[1]["message"]["errorMessage"]))
 
     def test_levels(self):
         code = "import logging\nlog = logging.getLogger()\ndef handler(event, context):\n    log.debug('d')\n    log.info('i')\n    log.error('e')\n    raise ValueError('last')\n"
         name = self.python(code, LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "ERROR", "SystemLogLevel": "WARN"})
         invoke(name)
         found = records(name, "last")
-        self.assertEqual(["e", "last"], [r.get("message") if "message" in r else r.get("errorMessage") for r in found if "level" in r])
+        self.assertEqual(["e", "last"], [r.get("message") if "message" in r else r.get("errorMessage") for r in found if "level" in r or "log_level" in r])
         self.assertFalse([r for r in found if r.get("type") in ("platform.start", "platform.initStart")], found)
         debug = self.python(code, LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG", "SystemLogLevel": "DEBUG"})
         invoke(debug)
