@@ -16,12 +16,16 @@ type capture struct {
 
 	mu  sync.Mutex // serialises reading and cutting
 	out output
-	buf []byte
 	eof bool
 }
 
 // pipeSize is what a pipe holds. Whoever has read as much has read everything that was in it when he began.
 const pipeSize = 64 << 10
+
+const readSize = 16 << 10
+
+// readBuffers are shared by all captures: each needs one for a moment after every invocation.
+var readBuffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 // newCapture opens the pipe. The process gets w; started must be called once it has it.
 func newCapture(emit func(at time.Time, message []byte)) (*capture, error) {
@@ -85,23 +89,19 @@ func (c *capture) drain(end bool) {
 
 // readLocked reads until it has least bytes or the pipe is empty, which it reports.
 func (c *capture) readLocked(fd uintptr, least int) (empty bool) {
-	if c.buf == nil {
-		c.buf = make([]byte, 16<<10)
-	}
+	buf := readBuffers.Get().(*[readSize]byte) // idle environments hold none
+	defer readBuffers.Put(buf)
 	for read := 0; read < least; {
-		n, err := syscall.Read(int(fd), c.buf)
+		n, err := syscall.Read(int(fd), buf[:])
 		switch {
 		case err == syscall.EINTR:
 		case err == syscall.EAGAIN:
-			if c.out.buf == nil {
-				c.buf = nil // idle environments hold no buffers
-			}
 			return true
 		case err != nil || n == 0:
 			c.eof = true
 			return false
 		default:
-			c.out.Write(c.buf[:n])
+			c.out.Write(buf[:n])
 			read += n
 		}
 	}

@@ -222,15 +222,17 @@ func (v *invocation) finish(fail *failure) {
 	if fail != nil {
 		e.log.text(end, fail.line)
 	}
-	done := runtimeDone{
-		RequestID: req.RequestID, Status: status, ErrorType: kind, Tracing: traceOf(req.Trace),
-		Metrics: runtimeDoneMetrics{DurationMs: millis(duration), ProducedBytes: times.ProducedBytes},
+	if e.log.recorded() {
+		done := runtimeDone{
+			RequestID: req.RequestID, Status: status, ErrorType: kind, Tracing: traceOf(req.Trace),
+			Metrics: runtimeDoneMetrics{DurationMs: millis(duration), ProducedBytes: times.ProducedBytes},
+		}
+		if !times.RuntimeNext.IsZero() {
+			done.Metrics.DurationMs = millis(times.RuntimeNext.Sub(v.begin))
+			done.Spans = spans(times)
+		}
+		e.log.platform(end, "platform.runtimeDone", level, &done, "")
 	}
-	if !times.RuntimeNext.IsZero() {
-		done.Metrics.DurationMs = millis(times.RuntimeNext.Sub(v.begin))
-		done.Spans = spans(times)
-	}
-	e.log.platform(end, "platform.runtimeDone", level, &done, "")
 	e.log.text(end, "END RequestId: "+req.RequestID)
 
 	r := report{

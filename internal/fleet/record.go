@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,7 +107,11 @@ func (m millis) MarshalJSON() ([]byte, error) {
 }
 
 // text is the form of log lines: two decimals.
-func (m millis) text() string { return fmt.Sprintf("%.2f ms", float64(m)/1e6) }
+func (m millis) text() string { return string(m.appendText(nil)) }
+
+func (m millis) appendText(b []byte) []byte {
+	return append(strconv.AppendFloat(b, float64(m)/1e6, 'f', 2, 64), " ms"...)
+}
 
 // billed rounds d up to whole milliseconds.
 func billed(d time.Duration) int64 {
@@ -128,19 +133,22 @@ func (r *initReport) line() string {
 func (r *start) line() string { return "START RequestId: " + r.RequestID + " Version: " + r.Version }
 
 func (r *report) line() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "REPORT RequestId: %s\tDuration: %s\tBilled Duration: %d ms\tMemory Size: %d MB\tMax Memory Used: %d MB\t",
-		r.RequestID, r.Metrics.DurationMs.text(), r.Metrics.BilledDurationMs, r.Metrics.MemorySizeMB, r.Metrics.MaxMemoryUsedMB)
+	b := make([]byte, 0, 256)
+	b = append(append(b, "REPORT RequestId: "...), r.RequestID...)
+	b = append(r.Metrics.DurationMs.appendText(append(b, "\tDuration: "...)), '\t')
+	b = append(strconv.AppendInt(append(b, "Billed Duration: "...), r.Metrics.BilledDurationMs, 10), " ms\t"...)
+	b = append(strconv.AppendInt(append(b, "Memory Size: "...), int64(r.Metrics.MemorySizeMB), 10), " MB\t"...)
+	b = append(strconv.AppendInt(append(b, "Max Memory Used: "...), r.Metrics.MaxMemoryUsedMB, 10), " MB\t"...)
 	if r.Metrics.InitDurationMs > 0 {
-		b.WriteString("Init Duration: " + r.Metrics.InitDurationMs.text() + "\t")
+		b = append(r.Metrics.InitDurationMs.appendText(append(b, "Init Duration: "...)), '\t')
 	}
 	if r.platform {
-		b.WriteString("Status: " + r.Status)
+		b = append(append(b, "Status: "...), r.Status...)
 		if r.ErrorType != "" && r.Status != "timeout" {
-			b.WriteString("\tError Type: " + r.ErrorType)
+			b = append(append(b, "\tError Type: "...), r.ErrorType...)
 		}
 	}
-	return b.String()
+	return string(b)
 }
 
 func extensionLine(x *runtimeapi.ExtensionRecord) string {
@@ -163,3 +171,6 @@ func systemLevel(name string) int {
 	}
 	return levelInfo
 }
+
+// recorded reports whether anybody reads the records of platform events, and not only the lines of text.
+func (l *journal) recorded() bool { return l.json || l.env.api.Subscribed() }

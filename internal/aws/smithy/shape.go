@@ -150,6 +150,7 @@ type Member struct {
 	XMLNamespace     string
 
 	header string // canonical form of LocationName, if the location is a header
+	label  string // as validation messages print the name, once the constrained shapes are marked
 }
 
 // Header is the canonical name of the HTTP header that holds the member.

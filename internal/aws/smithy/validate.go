@@ -46,7 +46,7 @@ func (svc *Service) markConstrained() {
 		for i := range svc.Shapes {
 			sh := &svc.Shapes[i]
 			if sh.constrained {
-				continue
+				continue // its members have their labels
 			}
 			c := sh.Range != nil || sh.Pattern != "" || len(sh.Enum) > 0
 			switch sh.Kind {
@@ -56,6 +56,7 @@ func (svc *Service) markConstrained() {
 				c = c || sh.Elem.Shape.constrained || sh.Key.Shape.constrained
 			}
 			for j := range sh.Members {
+				sh.Members[j].label = lowerFirst(sh.Members[j].Name)
 				c = c || sh.Members[j].Required || sh.Members[j].Shape.constrained
 			}
 			if c {
@@ -95,13 +96,13 @@ func (v *validator) skips(s *step) bool {
 }
 
 func (v *validator) structure(sh *Shape, val reflect.Value, up *step) {
+	s := &step{up: up} // one for all members: nobody keeps it
 	for i := range sh.Members {
 		m := &sh.Members[i]
 		if !m.Required && !m.Shape.constrained || m.Shape.EventStream || len(v.failures) >= maxValidationErrors {
 			continue
 		}
-		name := lowerFirst(m.Name)
-		s := &step{up, name, name}
+		s.name, s.place = m.label, m.label
 		if v.skips(s) {
 			continue
 		}

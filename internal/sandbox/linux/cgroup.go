@@ -127,15 +127,15 @@ type reader struct {
 	files map[string]*os.File
 }
 
-// read gives a file's text.
-func (r *reader) read(dir, name string) ([]byte, error) {
+// file opens a file, or gives it as it is open.
+func (r *reader) file(dir, name string) (*os.File, error) {
 	path := dir + "/" + name
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	f := r.files[path]
 	if f == nil {
 		var err error
 		if f, err = os.Open(path); err != nil {
-			r.mu.Unlock()
 			return nil, err
 		}
 		if r.files == nil {
@@ -143,7 +143,15 @@ func (r *reader) read(dir, name string) ([]byte, error) {
 		}
 		r.files[path] = f
 	}
-	r.mu.Unlock()
+	return f, nil
+}
+
+// read gives a file's text.
+func (r *reader) read(dir, name string) ([]byte, error) {
+	f, err := r.file(dir, name)
+	if err != nil {
+		return nil, err
+	}
 	buf := make([]byte, 4096)
 	n := 0
 	for {
@@ -168,13 +176,32 @@ func (r *reader) close() {
 	r.files = nil
 }
 
-// int reads a file of one number.
+// int reads a file of one number. It is read after every invocation, so one
+// call of the kernel must do: no number needs more than one, and ReadAt would
+// ask again for the end of the file.
 func (r *reader) int(dir, name string) (int64, error) {
-	b, err := r.read(dir, name)
+	f, err := r.file(dir, name)
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var buf [32]byte
+	var n int
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		for {
+			if n, failed = syscall.Pread(int(fd), buf[:], 0); failed != syscall.EINTR {
+				return
+			}
+		}
+	})
+	if err := errors.Join(err, failed); err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(string(bytes.TrimSpace(buf[:n])), 10, 64)
 }
 
 // readPIDs reads cgroup.procs. Version 1 shows to whoever keeps that file open
