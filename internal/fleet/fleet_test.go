@@ -351,9 +351,8 @@ func TestInvoke(t *testing.T) {
 	h.check(h.invoke(fn, `{"do":"print","arg":"hello"}`), "", `{"do":"print","arg":"hello"}`, initLine+startLine+"hello\n"+endLine+coldReport+"\n")
 	h.check(h.invoke(fn, `{"do":"count"}`), "", `2`, startLine+endLine+warmReport+"\n")
 	h.stop()
-	all := strings.Join(h.logs.all(), "\n")
-	match(t, "log stream", all, "INIT_START Runtime Version: provided:al2023.v1\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:"+
-		strings.Repeat("a", 64)+"\ninit of f\n"+startLine+"hello\n"+endLine+coldReport+"\n"+startLine+endLine+warmReport)
+	match(t, "log stream", strings.Join(h.logs.all(), ""), "INIT_START Runtime Version: provided:al2023.v1\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:"+
+		strings.Repeat("a", 64)+"\ninit of f\n"+startLine+"hello\n"+endLine+coldReport+"\n"+startLine+endLine+warmReport+"\n")
 	if len(h.bill.usage) != 2 || h.bill.usage[0].Init <= 0 || h.bill.usage[1].Init != 0 ||
 		h.bill.usage[0].BilledMs != billed(h.bill.usage[0].Init+h.bill.usage[0].Duration) {
 		t.Errorf("usage = %+v", h.bill.usage)
@@ -651,7 +650,7 @@ func TestEndlessOutput(t *testing.T) {
 		default:
 		}
 		for _, line := range h.logs.all() {
-			stored = stored || line == "whisper"
+			stored = stored || line == "whisper\n"
 		}
 	}
 	<-done

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/rand"
 	"encoding/hex"
@@ -93,7 +94,8 @@ func (l *journal) function(at time.Time, message []byte) { l.application(at, "fu
 func (l *journal) extension(at time.Time, message []byte) { l.application(at, "extension", message) }
 
 func (l *journal) application(at time.Time, kind string, message []byte) {
-	var record any = string(message)
+	// AWS: events of the log keep the newline that ended the line, records of telemetry have none.
+	var record any = string(bytes.TrimSuffix(message, []byte("\n")))
 	if l.json {
 		var object json.RawMessage
 		if json.Unmarshal(message, &object) == nil && len(object) > 0 && object[0] == '{' {
@@ -105,7 +107,7 @@ func (l *journal) application(at time.Time, kind string, message []byte) {
 	}
 	l.env.api.Emit(runtimeapi.Event{Time: at, Type: kind, Record: record})
 	for text := string(message); text != ""; {
-		piece := text[:min(len(text), maxEvent)]
+		piece := text[:min(len(text), maxEvent+1)] // a line with its newline
 		text = text[len(piece):]
 		l.write(at, piece, true)
 	}
@@ -163,9 +165,7 @@ func (l *journal) notify(ev runtimeapi.Event) {
 
 func (l *journal) systemLine(at time.Time, kind string, level int, record any, line string) {
 	if !l.json {
-		if line != "" {
-			l.write(at, line, false)
-		}
+		l.text(at, line)
 		return
 	}
 	if level < l.system {
@@ -184,6 +184,6 @@ func (l *journal) systemLine(at time.Time, kind string, level int, record any, l
 // text writes a line that only logs of text have.
 func (l *journal) text(at time.Time, line string) {
 	if !l.json && line != "" {
-		l.write(at, line, false)
+		l.write(at, strings.TrimSuffix(line, "\n")+"\n", false)
 	}
 }

@@ -73,11 +73,7 @@ func (o *output) cut(p []byte) (rest []byte) {
 		case state != noFrame && len(p) < begin+frameHeader+maxFrame:
 			return p
 		case line < len(p) && p[line] == '\n':
-			if line > 0 {
-				o.emit(o.now(), p[:line])
-			} else {
-				o.emit(o.now(), p[:1]) // empty lines are kept, and an event may not be empty
-			}
+			o.emit(o.now(), p[:line+1])
 			p = p[line+1:]
 		case line == maxEvent:
 			o.emit(o.now(), p[:line])

@@ -25,16 +25,16 @@ func TestOutput(t *testing.T) {
 		writes []string
 		want   []string // seconds of the time and the message
 	}{
-		{"lines", []string{"a\nb\n"}, []string{"2 a", "2 b"}},
-		{"a line in pieces", []string{"a", "b", "c\nd"}, []string{"2 abc", "2 d"}},
-		{"an empty line", []string{"\na\n"}, []string{"2 \n", "2 a"}},
+		{"lines", []string{"a\nb\n"}, []string{"2 a\n", "2 b\n"}},
+		{"a line in pieces", []string{"a", "b", "c\nd"}, []string{"2 abc\n", "2 d"}},
+		{"an empty line", []string{"\na\n"}, []string{"2 \n", "2 a\n"}},
 		{"a frame keeps its lines and its time", []string{framed(then, "a\nb")}, []string{"1 a\nb"}},
 		{"a frame in pieces", strings.Split(framed(then, "ab"), ""), []string{"1 ab"}},
-		{"a frame after an unfinished line", []string{"x" + framed(then, "a") + "y\n"}, []string{"2 x", "1 a", "2 y"}},
+		{"a frame after an unfinished line", []string{"x" + framed(then, "a") + "y\n"}, []string{"2 x", "1 a", "2 y\n"}},
 		{"an unfinished frame at the end", []string{framed(then, "ab")[:17]}, []string{"2 " + framed(then, "ab")[:17]}},
-		{"a byte that begins no frame", []string{"\xa5x\n\xa5\n"}, []string{"2 \xa5x", "2 \xa5"}},
-		{"a line over the limit", []string{long + "yz\n"}, []string{"2 " + long, "2 yz"}},
-		{"a line over the limit in pieces", []string{long[:1000], long[1000:], "yz\n"}, []string{"2 " + long, "2 yz"}},
+		{"a byte that begins no frame", []string{"\xa5x\n\xa5\n"}, []string{"2 \xa5x\n", "2 \xa5\n"}},
+		{"a line over the limit", []string{long + "yz\n"}, []string{"2 " + long, "2 yz\n"}},
+		{"a line over the limit in pieces", []string{long[:1000], long[1000:], "yz\n"}, []string{"2 " + long, "2 yz\n"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
