@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 	"testing"
+	"time"
 )
 
 func TestContext(t *testing.T) {
@@ -25,5 +26,13 @@ func TestRequestID(t *testing.T) {
 	a, b := NewRequestID(), NewRequestID()
 	if !form.MatchString(a) || a == b {
 		t.Errorf("NewRequestID() = %q then %q", a, b)
+	}
+}
+
+func TestNewTrace(t *testing.T) {
+	now := time.Unix(0x5bef4de7, 0)
+	a, b := NewTrace(now), NewTrace(now)
+	if form := regexp.MustCompile(`^Root=1-5bef4de7-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0$`); !form.MatchString(a) || a == b {
+		t.Errorf("NewTrace() = %q then %q", a, b)
 	}
 }

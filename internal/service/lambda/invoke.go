@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
@@ -74,7 +75,7 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 	res, err := s.invoker.Invoke(ctx, e.function, &fleet.Request{
 		RequestID:     info.RequestID,
 		InvokedARN:    t.arn,
-		Trace:         info.Trace,
+		Trace:         trace(info),
 		ClientContext: client,
 		Payload:       payload,
 		LogTail:       tail,
@@ -94,6 +95,15 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 		out.LogResult = new(base64.StdEncoding.EncodeToString(res.LogTail))
 	}
 	return out, nil
+}
+
+// trace is the X-Amzn-Trace-Id of an invocation. Lambda gives every one its own, whether or not it is sampled, and code
+// relies on finding it in its environment.
+func trace(info *call.Info) string {
+	if strings.Contains(info.Trace, "Root=") {
+		return info.Trace
+	}
+	return call.NewTrace(info.Time)
 }
 
 // emptyEvent is what a function gets that was invoked without payload.

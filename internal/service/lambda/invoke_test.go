@@ -46,6 +46,9 @@ func TestInvoke(t *testing.T) {
 	if *out.FunctionError != "Unhandled" || out.LogResult != nil || string(w.invoker.request.Payload) != "{}" || w.invoker.request.LogTail || w.invoker.request.InvokedARN != testARN+"f" {
 		t.Errorf("answer %+v to %+v", out, w.invoker.request)
 	}
+	if trace := w.invoker.request.Trace; !strings.HasPrefix(trace, "Root=1-") {
+		t.Errorf("an invocation without a trace got %q", trace)
+	}
 
 	w.invoker.request = nil
 	out = w.invoked(&lambdaapi.InvokeInput{FunctionName: name, InvocationType: new("DryRun")})
