@@ -227,7 +227,7 @@ func (f *Fleet) Invoke(ctx context.Context, fn *Function, req *Request) (*Respon
 		return nil, err
 	}
 	if env == nil {
-		wait := time.NewTimer(finishWait)
+		wait := time.NewTimer(f.patience(fn))
 		select {
 		case a := <-j.answer:
 			wait.Stop()

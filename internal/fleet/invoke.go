@@ -22,6 +22,7 @@ func (e *environment) serve(ctx context.Context, j *job) {
 	if fresh {
 		e.fresh = false
 		initTime = e.initPhase(ctx, j)
+		e.f.started(e)
 	}
 	begin := time.Now()
 	timeout := time.NewTimer(e.fn.Timeout)

@@ -16,12 +16,18 @@ type pool struct {
 	all       int            // idle, busy, finishing and starting
 	finishing int            // those that have answered and will soon be free
 	waiting   []*job         // jobs for them, in order of arrival
+	cold      time.Duration  // what the last cold start took, from its job's arrival until it was ready
 }
 
-// finishWait is how long a job waits for an environment that has answered but is not free yet, before it is given one of
-// its own. A client that sends one invocation after the other is mostly faster than the runtime in asking for the next
-// event, and a cold start would cost it far more.
-const finishWait = 20 * time.Millisecond
+// finishWait is how long a job waits at least for an environment that has answered but is not free yet, before it is given
+// one of its own. A client that sends one invocation after the other is mostly faster than the runtime in asking for the
+// next event, and a cold start would cost it far more. Where the last cold start took longer the job waits as long as that:
+// it then has lost no more than it would have lost at once, and a machine that is too busy for its environments is not
+// given more of them. maxFinishWait bounds it.
+const (
+	finishWait    = 20 * time.Millisecond
+	maxFinishWait = time.Second
+)
 
 // admit takes a slot of concurrency for j and finds an environment for it, one to start (cold), or one to wait for (nil).
 // It never waits itself: who cannot be served is throttled at once.
@@ -59,6 +65,23 @@ func (f *Fleet) admit(fn *Function, j *job) (env *environment, cold bool, err er
 		f.busy++
 	}
 	return env, true, err
+}
+
+// patience is how long a job waits for an environment of fn to become free.
+func (f *Fleet) patience(fn *Function) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.pools[fn.key()]; p != nil {
+		return min(max(p.cold, finishWait), maxFinishWait)
+	}
+	return finishWait
+}
+
+// started notes how long the cold start of env took.
+func (f *Fleet) started(env *environment) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pools[env.key].cold = time.Since(env.started)
 }
 
 // startLocked makes an environment if the machine's memory allows one.
