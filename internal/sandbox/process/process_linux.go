@@ -98,6 +98,12 @@ func statusMemory(pid int) (rss, hwm int64) {
 	return rss, hwm
 }
 
+// peakOf is the most resident memory of one process.
+func peakOf(pid int) int64 {
+	_, hwm := statusMemory(pid)
+	return hwm
+}
+
 func resetPeak(pid int) {
 	os.WriteFile("/proc/"+strconv.Itoa(pid)+"/clear_refs", []byte("5"), 0)
 }
