@@ -352,20 +352,30 @@ func parseDate(s string) (time.Time, bool) {
 		}
 		return time.Unix(n, nanos).UTC(), true
 	}
-	layout := ""
-	switch zoned := strings.HasSuffix(s, "Z") || len(s) > 16 && (s[len(s)-6] == '+' || s[len(s)-6] == '-'); {
-	case len(s) == len("2006-01"):
+	local, zoned := s, false
+	if n := len(s); strings.HasSuffix(s, "Z") {
+		local, zoned = s[:n-1], true
+	} else if n > len("2006-01-02T15:04") && (s[n-6] == '+' || s[n-6] == '-') {
+		local, zoned = s[:n-6], true
+	}
+	layout := "2006-01-02T15:04:05"
+	switch len(local) {
+	case len("2006-01"):
 		layout = "2006-01"
-	case len(s) == len("2006-01-02"):
+	case len("2006-01-02"):
 		layout = "2006-01-02"
-	case zoned && (len(s) == len("2006-01-02T15:04Z") || len(s) == len("2006-01-02T15:04-07:00") && strings.Count(s[10:len(s)-6], ":") == 1):
-		layout = "2006-01-02T15:04Z07:00"
-	case zoned:
-		layout = time.RFC3339
-	case len(s) == len("2006-01-02T15:04"): // without a zone: UTC
+	case len("2006-01-02T15:04"):
 		layout = "2006-01-02T15:04"
-	default:
-		layout = "2006-01-02T15:04:05"
+	}
+	if zoned { // otherwise it is UTC
+		switch len(layout) {
+		case len("2006-01-02T15:04"):
+			layout = "2006-01-02T15:04Z07:00"
+		case len("2006-01-02T15:04:05"):
+			layout = time.RFC3339
+		default:
+			return time.Time{}, false
+		}
 	}
 	t, err := time.Parse(layout, s)
 	return t, err == nil

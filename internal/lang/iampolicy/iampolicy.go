@@ -1,14 +1,16 @@
-// Package iampolicy reads the IAM policy language: it parses policy documents and holds them to the grammar, with IAM's
-// own words for what is wrong.
+// Package iampolicy is the IAM policy language: it parses policy documents and holds them to the grammar, with IAM's own
+// words for what is wrong, and decides what policies say of a request.
+//
+// A policy is parsed, compiled once and evaluated often: Parse, Compile, Evaluate. The package knows no clock and no
+// store: whoever calls it gives the policies that apply, and the facts of the request as values.
 package iampolicy
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
-	"io"
-	"slices"
 	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Policy is a parsed policy document.
@@ -63,26 +65,21 @@ const (
 	version2008 = "2008-10-17"
 )
 
-// Parse reads a document. The error is an *Error.
+// Parse reads a document. The names of its elements are case-sensitive and each may stand once. The error is an *Error.
 func Parse(document string, kind Kind) (*Policy, error) {
 	var raw struct {
 		Version   *string
 		ID        *string `json:"Id"`
 		Statement statements
 	}
-	if !json.Valid([]byte(document)) {
+	if !jsontext.Value(document).IsValid() {
 		if kind == Trust {
 			return nil, &Error{"This policy contains invalid Json"}
 		}
 		return nil, errSyntax
 	}
-	d := json.NewDecoder(strings.NewReader(document))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&raw); err != nil {
+	if err := json.Unmarshal([]byte(document), &raw, json.RejectUnknownMembers(true)); err != nil {
 		return nil, asError(err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errSyntax
 	}
 	p := &Policy{Version: version2008, Statements: raw.Statement}
 	if raw.Version != nil {
@@ -123,98 +120,34 @@ func asError(err error) error {
 	return errSyntax
 }
 
-// check holds a statement to the grammar of its kind.
-func (s *Statement) check(kind Kind) error {
-	if s.Effect != "Allow" && s.Effect != "Deny" {
-		if s.Effect == "" {
-			return &Error{"Missing required field Effect"}
-		}
-		return &Error{"Invalid effect: " + s.Effect}
-	}
-	if strings.ContainsFunc(s.Sid, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9')
-	}) && kind == Identity {
-		return &Error{"Statement IDs (SID) can only contain letters and digits."} // IAM's policies only: others allow more
-	}
-	if len(s.Action)+len(s.NotAction) == 0 {
-		return &Error{"Policy statement must contain actions."}
-	}
-	if s.Action != nil && s.NotAction != nil || s.Resource != nil && s.NotResource != nil || s.Principal != nil && s.NotPrincipal != nil {
-		return errSyntax
-	}
-	for _, a := range slices.Concat(s.Action, s.NotAction) {
-		if a == "*" {
-			continue
-		}
-		vendor, name, ok := strings.Cut(a, ":")
-		switch {
-		case !ok:
-			return &Error{"Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc."}
-		case vendor == "" || name == "" || strings.ContainsAny(vendor, "*? "):
-			return &Error{"Vendor " + vendor + " is not valid"}
-		}
-	}
-	hasPrincipal, hasResource := s.Principal != nil || s.NotPrincipal != nil, len(s.Resource)+len(s.NotResource) > 0
-	switch kind {
-	case Identity:
-		if hasPrincipal {
-			return &Error{"Policy document should not specify a principal."}
-		}
-		if !hasResource {
-			return &Error{"Policy statement must contain resources."}
-		}
-		for _, r := range slices.Concat(s.Resource, s.NotResource) {
-			if r != "*" && !strings.HasPrefix(r, "arn:") && !strings.HasPrefix(r, "*") && !strings.HasPrefix(r, "${") {
-				return &Error{"Resource " + r + " must be in ARN format or \"*\"."}
-			}
-		}
-	case Trust:
-		if s.Resource != nil || s.NotResource != nil {
-			return &Error{"Has prohibited field Resource"}
-		}
-		if !hasPrincipal {
-			return &Error{"Missing required field Principal"}
-		}
-		for _, a := range s.Action {
-			if !strings.HasPrefix(strings.ToLower(a), "sts:") {
-				return &Error{"AssumeRole policy may only specify STS AssumeRole actions."}
-			}
-		}
-	case Resource:
-		if !hasPrincipal {
-			return &Error{"Missing required field Principal"}
-		}
-	}
-	return nil
-}
-
 // statements is one statement or a list.
 type statements []Statement
 
-func (s *statements) UnmarshalJSON(b []byte) error {
-	if first(b) != '[' {
-		var one Statement
-		if err := json.Unmarshal(b, &one); err != nil {
-			return err
-		}
-		*s = statements{one}
-		return nil
+// UnmarshalJSONFrom reads an object or an array of objects.
+func (s *statements) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	switch d.PeekKind() {
+	case jsontext.KindBeginObject:
+		*s = make(statements, 1)
+		return json.UnmarshalDecode(d, &(*s)[0])
+	case jsontext.KindBeginArray:
+		return json.UnmarshalDecode(d, (*[]Statement)(s))
 	}
-	return json.Unmarshal(b, (*[]Statement)(s))
+	return errSyntax
 }
 
-// UnmarshalJSON reads a statement, refusing fields that the grammar does not have.
-func (s *Statement) UnmarshalJSON(b []byte) error {
+// UnmarshalJSONFrom reads a statement, refusing elements that the grammar does not have.
+func (s *Statement) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	if d.PeekKind() != jsontext.KindBeginObject {
+		return errSyntax
+	}
 	var raw struct {
 		Sid, Effect             string
 		Principal, NotPrincipal *Principal
 		Action, NotAction       texts
 		Resource, NotResource   texts
-		Condition               map[string]map[string]texts
+		Condition               map[string]map[string]values
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&raw); err != nil {
+	if err := json.UnmarshalDecode(d, &raw); err != nil {
 		return err
 	}
 	*s = Statement{
@@ -225,19 +158,20 @@ func (s *Statement) UnmarshalJSON(b []byte) error {
 		s.Condition = make(map[string]map[string][]string, len(raw.Condition))
 		for operator, keys := range raw.Condition {
 			s.Condition[operator] = make(map[string][]string, len(keys))
-			for key, values := range keys {
-				s.Condition[operator][key] = values
+			for key, list := range keys {
+				s.Condition[operator][key] = list
 			}
 		}
 	}
 	return nil
 }
 
-// UnmarshalJSON reads "*" or an object of lists.
-func (p *Principal) UnmarshalJSON(b []byte) error {
-	if first(b) == '"' {
+// UnmarshalJSONFrom reads "*" or an object of lists.
+func (p *Principal) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	switch d.PeekKind() {
+	case jsontext.KindString:
 		var s string
-		if err := json.Unmarshal(b, &s); err != nil {
+		if err := json.UnmarshalDecode(d, &s); err != nil {
 			return err
 		}
 		if s != "*" {
@@ -245,56 +179,62 @@ func (p *Principal) UnmarshalJSON(b []byte) error {
 		}
 		*p = Principal{Any: true}
 		return nil
+	case jsontext.KindBeginObject:
+		var raw struct{ AWS, Service, Federated, CanonicalUser texts }
+		if err := json.UnmarshalDecode(d, &raw); err != nil {
+			return &Error{"Invalid principal in policy"}
+		}
+		*p = Principal{AWS: raw.AWS, Service: raw.Service, Federated: raw.Federated, CanonicalUser: raw.CanonicalUser}
+		return nil
 	}
-	var raw struct{ AWS, Service, Federated, CanonicalUser texts }
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&raw); err != nil {
-		return &Error{"Invalid principal in policy"}
+	return &Error{"Invalid principal in policy"}
+}
+
+// texts is one string or a list of strings.
+type texts []string
+
+// UnmarshalJSONFrom reads a string or an array of strings.
+func (t *texts) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	var v values
+	if err := v.read(d, false); err != nil {
+		return err
 	}
-	*p = Principal{AWS: raw.AWS, Service: raw.Service, Federated: raw.Federated, CanonicalUser: raw.CanonicalUser}
+	*t = texts(v)
 	return nil
 }
 
-// texts is one string or a list. Numbers and booleans, which conditions allow, are taken as they are written.
-type texts []string
+// values is one value of a condition or a list. Numbers and booleans are taken as they are written.
+type values []string
 
-func (t *texts) UnmarshalJSON(b []byte) error {
-	if first(b) != '[' {
-		s, err := text(b)
-		*t = texts{s}
-		return err
+// UnmarshalJSONFrom reads a scalar or an array of scalars.
+func (v *values) UnmarshalJSONFrom(d *jsontext.Decoder) error { return v.read(d, true) }
+
+func (v *values) read(d *jsontext.Decoder, scalars bool) error {
+	*v = values{}
+	list := d.PeekKind() == jsontext.KindBeginArray
+	if list {
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
 	}
-	var list []json.RawMessage
-	if err := json.Unmarshal(b, &list); err != nil {
-		return err
-	}
-	*t = make(texts, len(list))
-	for i, m := range list {
-		s, err := text(m)
+	for !list || d.PeekKind() != jsontext.KindEndArray {
+		token, err := d.ReadToken()
 		if err != nil {
 			return err
 		}
-		(*t)[i] = s
+		switch token.Kind() {
+		case jsontext.KindString:
+		case jsontext.KindNumber, jsontext.KindTrue, jsontext.KindFalse:
+			if !scalars {
+				return errSyntax
+			}
+		default:
+			return errSyntax
+		}
+		if *v = append(*v, token.String()); !list {
+			return nil
+		}
 	}
-	return nil
-}
-
-func text(b []byte) (string, error) {
-	switch first(b) {
-	case '"':
-		var s string
-		err := json.Unmarshal(b, &s)
-		return s, err
-	case '{', '[', 'n', 0:
-		return "", errSyntax
-	}
-	return string(bytes.TrimSpace(b)), nil
-}
-
-func first(b []byte) byte {
-	if b = bytes.TrimSpace(b); len(b) > 0 {
-		return b[0]
-	}
-	return 0
+	_, err := d.ReadToken()
+	return err
 }
