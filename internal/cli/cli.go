@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,9 +40,14 @@ type app struct {
 func Main(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	return run(ctx, args, os.Stdin, stdout, stderr)
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{out: stdout, err: stderr, style: styleFor(stdout)}
 	root := a.root()
 	root.SetArgs(args)
+	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
@@ -86,8 +92,17 @@ Or run a folder's handler once, with nothing set up:
 		a.serveCommand(), a.envCommand(), a.doctorCommand(), a.invokeCommand(), a.logsCommand(),
 		a.usageCommand(), a.runCommand(), a.versionCommand(),
 	)
-	root.InitDefaultCompletionCmd()
 	return root
+}
+
+// one is for commands with one argument, which it calls by its name.
+func one(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s takes one %s, not %d: see %[1]s --help", c.CommandPath(), name, len(args))
+		}
+		return nil
+	}
 }
 
 // dataFlag is for commands that use a data directory.
@@ -216,6 +231,12 @@ func explain(err error) string {
 			text += "\nThe credentials are another server's. Use those of this one: eval \"$(mayfly env)\""
 		}
 		return text
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return err.Error() + "\nStop what listens there, or choose another address: --listen 127.0.0.1:4600"
+	}
+	if strings.HasPrefix(err.Error(), "unknown command") {
+		return err.Error() + "\nmayfly --help lists the commands."
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return err.Error() + "\nNo server listens there. Start one with: mayfly serve"

@@ -24,7 +24,7 @@ func (a *app) invokeCommand() *cobra.Command {
   mayfly invoke hello --event '{"name":"world"}'
   mayfly invoke hello --event event.json
   echo '{}' | mayfly invoke hello --event -`,
-		Args: cobra.ExactArgs(1),
+		Args: one("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			payload, err := readEvent(event, cmd.InOrStdin())
 			if err != nil {

@@ -24,7 +24,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Example: `  mayfly logs hello
   mayfly logs hello --follow
   mayfly logs hello --since 1h --filter ERROR`,
-		Args: cobra.ExactArgs(1),
+		Args: one("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := a.target()
 			if err != nil {

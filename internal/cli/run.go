@@ -36,7 +36,7 @@ Runtime and handler are found by the files: bootstrap, go.mod or main.go (which 
 app.py and the like. Say --runtime and --handler where that fails.`,
 		Example: `  mayfly run ./hello --event '{"name":"world"}'
   mayfly run . --runtime python3.13 --handler app.main --env TABLE=test`,
-		Args: cobra.ExactArgs(1),
+		Args: one("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			payload, err := readEvent(event, cmd.InOrStdin())
 			if err != nil {

@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -49,6 +53,7 @@ The root user's access key is made at first start and kept in the data directory
 			if err != nil {
 				return err
 			}
+			defer onSecondSignal(cmd.Context(), s.Hurry)()
 			return s.Run(cmd.Context(), func() { a.greet(s, &config) })
 		},
 	}
@@ -64,6 +69,27 @@ The root user's access key is made at first start and kept in the data directory
 	f.IntVar(&config.Prepared, "prepared", 0, "sandboxes made ahead of need (default: the driver's; -1: none)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
 	return c
+}
+
+// onSecondSignal calls f when another signal comes after the one that ended ctx, until the function it returns is called.
+func onSecondSignal(ctx context.Context, f func()) (end func()) {
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-done:
+			return
+		case <-ctx.Done():
+		}
+		second := make(chan os.Signal, 1)
+		signal.Notify(second, os.Interrupt, syscall.SIGTERM)
+		defer signal.Stop(second)
+		select {
+		case <-done:
+		case <-second:
+			f()
+		}
+	}()
+	return func() { close(done) }
 }
 
 // greet says that the server is up, what it lacks, and what to do next.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,11 @@ func (a *app) usageCommand() *cobra.Command {
 		Short: "Sum up what functions ran, by function and day, and what it would cost on AWS",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for flag, day := range map[string]string{"from": from, "to": to} {
+				if _, err := time.Parse(time.DateOnly, day); day != "" && err != nil {
+					return fmt.Errorf("--%s %q is not a day: write it as %s", flag, day, time.DateOnly)
+				}
+			}
 			t, err := a.target()
 			if err != nil {
 				return err

@@ -13,6 +13,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/blob"
 	"github.com/mayflyhq/mayfly/internal/fleet"
 	"github.com/mayflyhq/mayfly/internal/gate"
+	"github.com/mayflyhq/mayfly/internal/kv"
 	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
 	"github.com/mayflyhq/mayfly/internal/meter"
 	"github.com/mayflyhq/mayfly/internal/service/iam"
@@ -42,7 +43,10 @@ type core struct {
 // openStore opens the store in dir, or in memory. It is locked: whoever has it open is the one Mayfly of this directory.
 func (s *Server) openStore(dir string) (*pebblekv.DB, error) {
 	db, err := pebblekv.Open(pebblekv.Options{Dir: filepath.Join(dir, "store"), InMemory: s.config.Ephemeral, Logger: s.log})
-	if err != nil {
+	switch {
+	case errors.Is(err, kv.ErrLocked):
+		return nil, fmt.Errorf("another Mayfly serves the data directory %s (%w): stop it, or give this one a directory of its own (--data DIR)", dir, err)
+	case err != nil:
 		return nil, fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	return db, nil

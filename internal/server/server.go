@@ -49,6 +49,8 @@ type Server struct {
 	ln        net.Listener
 	core      atomic.Pointer[core]
 	resetting sync.Mutex
+	hurried   context.Context // ended by Hurry
+	hurry     context.CancelFunc
 	closing   sync.Once
 }
 
@@ -60,6 +62,7 @@ func New(ctx context.Context, config Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{config: config, log: config.Log}
+	s.hurried, s.hurry = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -198,9 +201,9 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 		served <- nil
 	}
 	s.log.Info("stopping: invocations that run may end")
-	stop, cancel := context.WithTimeout(context.Background(), grace)
+	stop, cancel := context.WithTimeout(s.hurried, grace)
 	defer cancel()
-	if e := s.edge.Shutdown(stop); e != nil {
+	if e := s.edge.Shutdown(stop); e != nil && s.hurried.Err() == nil {
 		err = errors.Join(err, fmt.Errorf("stop: %w", e))
 	}
 	s.resetting.Lock() // a reset under way ends first
@@ -209,9 +212,13 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	return errors.Join(err, s.Close())
 }
 
+// Hurry breaks off the invocations that a stop still waits for.
+func (s *Server) Hurry() { s.hurry() }
+
 // Close releases the listener, the sandboxes and the store. Run calls it itself.
 func (s *Server) Close() (err error) {
 	s.closing.Do(func() {
+		s.hurry()
 		if s.ln != nil {
 			s.ln.Close()
 		}
