@@ -2,6 +2,7 @@ package protocol_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
@@ -85,6 +86,20 @@ func TestMatch(t *testing.T) {
 				t.Errorf("matched %s, want %s", call.Op, c.want)
 			}
 		})
+	}
+}
+
+// TestServiceNotServed looks at the error as clients of the service would read it.
+func TestServiceNotServed(t *testing.T) {
+	r := protocol.NewRouter()
+	for signing, want := range map[string]string{
+		"s3":     "<Error><Code>NotImplemented</Code><Message>Mayfly does not serve the service s3 yet.</Message>",
+		"braket": `{"message":"Mayfly does not serve the service braket yet."}`,
+	} {
+		call, err := r.Match(&protocol.Request{Method: "GET", Path: "/", Header: http.Header{}}, signing)
+		if res := call.EncodeError(err, "id"); res.Status != http.StatusNotImplemented || !strings.Contains(string(res.Body), want) {
+			t.Errorf("%s: %d %s", signing, res.Status, res.Body)
+		}
 	}
 }
 
