@@ -13,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +25,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 
 	"github.com/mayflyhq/mayfly/internal/aws/sigv4"
 )
@@ -33,7 +36,8 @@ import (
 //
 // The function has a whole CPU, so that its share is not what is measured.
 //
-// platform-us/op is the CPU time that this process used, which is the platform and the client.
+// platform-us/op is the CPU time that this process used, which is the platform and the client; the client alone is measured
+// too.
 func BenchmarkWarmInvoke(b *testing.B) {
 	const payload = `{"hello":"world","n":1234567890}`
 	i := start(b, Config{MemoryMB: 100_000})
@@ -68,6 +72,9 @@ func BenchmarkWarmInvoke(b *testing.B) {
 	plain := fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(payload), payload)
 
 	for _, c := range []int{1, 8, 32} {
+		b.Run(fmt.Sprintf("c=%d/client", c), func(b *testing.B) { // straight to the server behind the proxy: the client's own share
+			load(b, to.Host, plain, payload, c)
+		})
 		b.Run(fmt.Sprintf("c=%d/proxy", c), func(b *testing.B) {
 			load(b, proxy.Listener.Addr().String(), plain, payload, c)
 		})
@@ -198,19 +205,19 @@ func benchBackend() {
 // BenchmarkColdStart measures the first invocation of a function, from request to answer, beside starting the same program
 // bare and exchanging one event with it.
 func BenchmarkColdStart(b *testing.B) {
-	dir := b.TempDir()
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "bootstrap"), "./testdata/bootstrap").CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, out)
-	}
-	program, err := os.ReadFile(filepath.Join(dir, "bootstrap"))
-	if err != nil {
-		b.Fatal(err)
-	}
+	path, program := coldProgram(b)
 	b.Run("bare", func(b *testing.B) {
+		var all []time.Duration
 		for b.Loop() {
-			bareStart(b, filepath.Join(dir, "bootstrap"))
+			b.StopTimer()
+			time.Sleep(30 * time.Millisecond) // the same pause as between the others
+			b.StartTimer()
+			began := time.Now()
+			bareStart(b, path)
+			all = append(all, time.Since(began))
 		}
-		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "starts/s")
+		slices.Sort(all)
+		b.ReportMetric(float64(all[len(all)/2].Microseconds()), "p50-us")
 	})
 	for _, prepared := range []struct {
 		name string
@@ -256,13 +263,13 @@ func BenchmarkColdStart(b *testing.B) {
 }
 
 // bareStart starts the program as a plain process and exchanges one event with it over the Runtime API.
-func bareStart(b *testing.B, program string) {
+func bareStart(b *testing.B, program string, args ...string) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer ln.Close()
-	p := exec.Command(program)
+	p := exec.Command(program, args...)
 	p.Env = []string{"AWS_LAMBDA_RUNTIME_API=" + ln.Addr().String()}
 	if err := p.Start(); err != nil {
 		b.Fatal(err)
@@ -297,5 +304,303 @@ func BenchmarkReady(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
+	}
+}
+
+// coldProgram is the runtime of the cold start benchmarks: the file, and its bytes.
+func coldProgram(b *testing.B) (path string, program []byte) {
+	program, err := buildBootstrap()
+	if err != nil {
+		b.Fatal(err)
+	}
+	path = filepath.Join(b.TempDir(), "bootstrap")
+	if err := os.WriteFile(path, program, 0o755); err != nil {
+		b.Fatal(err)
+	}
+	return path, program
+}
+
+// exchange sends a request on conn and reads the answer, which must be a success.
+func exchange(conn net.Conn, r *bufio.Reader, request []byte) error {
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	res, err := http.ReadResponse(r, nil)
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", res.Status, body)
+	}
+	return err
+}
+
+// BenchmarkStartsPerSecond keeps eight clients busy whose every invocation is a cold start, and the same program started
+// bare by as many. Environments end while others start.
+func BenchmarkStartsPerSecond(b *testing.B) {
+	path, program := coldProgram(b)
+	const clients = 8
+	rate := func(b *testing.B, one func(client int)) {
+		var left atomic.Int64
+		left.Store(int64(b.N))
+		b.ResetTimer()
+		var wg sync.WaitGroup
+		for c := range clients {
+			wg.Go(func() {
+				for left.Add(-1) >= 0 && !b.Failed() {
+					one(c)
+				}
+			})
+		}
+		wg.Wait()
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "starts/s")
+	}
+	b.Run("bare", func(b *testing.B) {
+		rate(b, func(int) { bareStart(b, path) })
+	})
+	b.Run("mayfly", func(b *testing.B) {
+		i := start(b, Config{MemoryMB: 1_000_000})
+		type client struct {
+			arn     string
+			conn    net.Conn
+			r       *bufio.Reader
+			request []byte
+		}
+		var all [clients]client
+		for c := range all {
+			name := fmt.Sprintf("cold-%d", c)
+			i.create(name, lambda.CreateFunctionInput{Code: archive(b, map[string][]byte{"bootstrap": program}), MemorySize: aws.Int32(1769)})
+			conn, err := net.Dial("tcp", i.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			all[c] = client{"arn:aws:lambda:us-east-1:000000000000:function:" + name, conn, bufio.NewReader(conn),
+				i.signed(b, "/2015-03-31/functions/"+name+"/invocations", `{}`)}
+		}
+		f := i.core.Load().fleet
+		rate(b, func(c int) {
+			if err := exchange(all[c].conn, all[c].r, all[c].request); err != nil {
+				b.Error(err)
+			}
+			f.Retire(all[c].arn)
+		})
+	})
+}
+
+// BenchmarkIdleEnvironment gives the memory that an idle environment costs besides the function's own: what this process
+// grows by and the sandbox's process 1, as proportional set size: both run the same program, and share its pages.
+func BenchmarkIdleEnvironment(b *testing.B) {
+	if _, err := os.Stat("/proc/self/smaps_rollup"); err != nil {
+		b.Skip("SKIPPED: needs /proc/self/smaps_rollup")
+	}
+	_, program := coldProgram(b)
+	const n = 40
+	i := start(b, Config{Prepared: -1, MemoryMB: 1_000_000})
+	var requests [n][]byte
+	for k := range requests {
+		name := fmt.Sprintf("idle-%d", k)
+		i.create(name, lambda.CreateFunctionInput{Code: archive(b, map[string][]byte{"bootstrap": program})})
+		requests[k] = i.signed(b, "/2015-03-31/functions/"+name+"/invocations", `{}`)
+	}
+	conn, err := net.Dial("tcp", i.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	settle := func() int64 {
+		time.Sleep(time.Second) // frozen, and logs stored
+		debug.FreeOSMemory()
+		return pss(os.Getpid())
+	}
+	before := settle()
+	for _, request := range requests {
+		if err := exchange(conn, r, request); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		grown := settle() - before
+		var sandbox, function int64
+		for _, process1 := range children(os.Getpid()) {
+			sandbox += pss(process1)
+			for _, p := range children(process1) {
+				function += pss(p)
+			}
+		}
+		b.ReportMetric(float64(grown+sandbox)/n/1024, "KiB/env")
+		b.ReportMetric(float64(function)/n/1024, "KiB-function/env")
+	}
+}
+
+// pss is the proportional set size of a process in bytes; 0 if it has ended.
+func pss(pid int) int64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	_, rest, _ := strings.Cut(string(text), "\nPss:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	kb, _ := strconv.ParseInt(fields[0], 10, 64)
+	return kb << 10
+}
+
+// children are the processes that all threads of a process have started.
+func children(pid int) (all []int) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, task := range tasks {
+		text, _ := os.ReadFile(task)
+		for _, f := range strings.Fields(string(text)) {
+			if n, err := strconv.Atoi(f); err == nil {
+				all = append(all, n)
+			}
+		}
+	}
+	return all
+}
+
+// BenchmarkProgram starts the program as its users do and measures until it says that it is healthy; then its memory and
+// CPU time while nobody calls it.
+func BenchmarkProgram(b *testing.B) {
+	program := filepath.Join(b.TempDir(), "mayfly")
+	build := exec.Command("go", "build", "-o", program, "../../cmd/mayfly")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	var ready []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			b.Fatal(err)
+		}
+		addr := ln.Addr().String()
+		ln.Close()
+		p := exec.Command(program, "serve", "--data", b.TempDir(), "--listen", addr)
+		p.Stdout, p.Stderr = io.Discard, io.Discard
+		b.StartTimer()
+		began := time.Now()
+		if err := p.Start(); err != nil {
+			b.Fatal(err)
+		}
+		for {
+			res, err := http.Get("http://" + addr + "/_mayfly/health")
+			if err == nil {
+				res.Body.Close()
+				if res.StatusCode == http.StatusOK {
+					break
+				}
+			}
+			if time.Since(began) > 30*time.Second {
+				b.Fatal("not ready: ", err)
+			}
+			time.Sleep(200 * time.Microsecond)
+		}
+		ready = append(ready, time.Since(began))
+		b.StopTimer()
+		if len(ready) == 1 {
+			time.Sleep(2 * time.Second) // its sandboxes are prepared
+			used := ticks(p.Process.Pid)
+			const idle = 5
+			time.Sleep(idle * time.Second)
+			b.ReportMetric(float64(ticks(p.Process.Pid)-used)/idle, "cpu-%-idle") // a tick is 10 ms
+			b.ReportMetric(float64(pss(p.Process.Pid))/(1<<20), "MiB-pss-idle")
+			var all int64
+			for _, process1 := range children(p.Process.Pid) {
+				all += pss(process1)
+			}
+			b.ReportMetric(float64(all)/(1<<20), "MiB-pss-prepared")
+		}
+		p.Process.Signal(os.Interrupt)
+		p.Wait()
+		b.StartTimer()
+	}
+	slices.Sort(ready)
+	b.ReportMetric(float64(ready[len(ready)/2].Microseconds())/1e3, "ready-ms")
+}
+
+// ticks is the CPU time of a process in ticks of 10 ms.
+func ticks(pid int) int64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return user + system
+}
+
+// BenchmarkLanguageColdStart measures the first invocation of a function in Python and Node.js, from request to answer,
+// beside starting the bare interpreter on a program that loads the same handler and answers one event.
+func BenchmarkLanguageColdStart(b *testing.B) {
+	for _, l := range []struct{ name, runtime, file, handler, bareFile, bare string }{
+		{"python", "python3.13", "app.py", "def handler(event, context):\n    return event\n", "bare.py", `import os, json
+from http.client import HTTPConnection
+from app import handler
+c = HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+c.request("GET", "/2018-06-01/runtime/invocation/next")
+r = c.getresponse()
+c.request("POST", "/2018-06-01/runtime/invocation/1/response", json.dumps(handler(json.loads(r.read()), None)))
+c.getresponse()
+`},
+		{"node", "nodejs22.x", "app.js", "exports.handler = async (event) => event;\n", "bare.js", `const http = require('http');
+const { handler } = require('./app.js');
+const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
+const agent = new http.Agent({ keepAlive: true });
+http.get({ host, port, agent, path: '/2018-06-01/runtime/invocation/next' }, (res) => {
+  let body = '';
+  res.on('data', (d) => { body += d; });
+  res.on('end', async () => {
+    const answer = JSON.stringify(await handler(JSON.parse(body)));
+    http.request({ host, port, agent, method: 'POST', path: '/2018-06-01/runtime/invocation/1/response', headers: { 'Content-Length': answer.length } }).end(answer);
+  });
+});
+`},
+	} {
+		b.Run(l.name, func(b *testing.B) {
+			i := start(b, Config{})
+			launch, err := i.finder.Resolve(b.Context(), l.runtime, "x86_64")
+			if err != nil {
+				b.Skip("SKIPPED: ", err)
+			}
+			dir := b.TempDir()
+			os.WriteFile(filepath.Join(dir, l.file), []byte(l.handler), 0o600)
+			os.WriteFile(filepath.Join(dir, l.bareFile), []byte(l.bare), 0o600)
+			i.create("cold", lambda.CreateFunctionInput{Code: archive(b, map[string][]byte{l.file: []byte(l.handler)}), MemorySize: aws.Int32(1769),
+				Runtime: types.Runtime(l.runtime), Handler: aws.String("app.handler")})
+			arn := "arn:aws:lambda:us-east-1:000000000000:function:cold"
+			request := i.signed(b, "/2015-03-31/functions/cold/invocations", `{}`)
+			conn, err := net.Dial("tcp", i.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			r := bufio.NewReader(conn)
+			f := i.core.Load().fleet
+			var bare, cold []time.Duration
+			for b.Loop() {
+				began := time.Now()
+				bareStart(b, launch.Interpreter, filepath.Join(dir, l.bareFile))
+				bare = append(bare, time.Since(began))
+				f.Retire(arn)
+				for f.Stats().Environments > 0 {
+					time.Sleep(time.Millisecond)
+				}
+				time.Sleep(30 * time.Millisecond)
+				began = time.Now()
+				if err := exchange(conn, r, request); err != nil {
+					b.Fatal(err)
+				}
+				cold = append(cold, time.Since(began))
+			}
+			slices.Sort(bare)
+			slices.Sort(cold)
+			b.ReportMetric(float64(bare[len(bare)/2].Microseconds())/1e3, "bare-ms")
+			b.ReportMetric(float64(cold[len(cold)/2].Microseconds())/1e3, "mayfly-ms")
+		})
 	}
 }

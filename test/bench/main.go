@@ -1,0 +1,169 @@
+// Command bench runs the benchmarks of this tree and prints what they say of Mayfly's aims: each figure beside that of its
+// baseline, which ran on the same machine a moment before or after, and the ratio of the two. Figures of different runs do
+// not compare.
+//
+// The exit status is 0 unless a benchmark could not be run: a missed aim is printed, and no failure.
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// suites are the benchmarks, by package. Quiet ones come first.
+var suites = []struct{ pkg, bench, time string }{
+	{"./internal/server", "ColdStart|LanguageColdStart", "40x"},
+	{"./internal/server", "Program", "5x"},
+	{"./internal/server", "IdleEnvironment", "1x"},
+	{"./internal/server", "StartsPerSecond", "300x"},
+	{"./internal/server", "WarmInvoke", "20000x"},
+	{"./internal/sandbox/linux", "ColdStart", "40x"},
+	{"./internal/sandbox/linux", "IdleMemory", "1x"},
+	{"./internal/runtimes", "ColdStart", "20x"},
+	{"./internal/runtimeapi", "Invoke$|InvokeProcess", "3000x"},
+	{"./internal/kv/pebblekv", "Commit", "3000x"},
+}
+
+// row is one line of the table: a figure, divided by its baseline if it has one, and what is aimed at.
+type row struct {
+	what         string
+	figure, base string // "package Benchmark/sub unit"
+	less         string // what is subtracted from figure, if anything
+	aim          float64
+	most         bool // the aim is an upper bound
+	decimals     int
+	unit         string
+}
+
+func main() {
+	only := flag.String("run", "", "run the packages whose path contains this")
+	flag.Parse()
+	results := map[string]float64{}
+	failed := false
+	for _, s := range suites {
+		if !strings.Contains(s.pkg, *only) {
+			continue
+		}
+		fmt.Printf("%s %s\n", s.pkg, s.bench)
+		cmd := exec.Command("go", "test", "-run", "^$", "-bench", "^Benchmark("+s.bench+")$", "-benchtime", s.time, "-benchmem", "-timeout", "10m", s.pkg)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		for line := range bytes.Lines(out) {
+			if name, figures, ok := parse(string(line)); ok {
+				fmt.Print("  ", string(line))
+				for unit, f := range figures {
+					results[s.pkg+" "+name+" "+unit] = f
+				}
+			}
+		}
+		if err != nil {
+			failed = true
+			fmt.Printf("  FAILED: %v\n%s", err, out)
+		}
+	}
+	fmt.Println()
+	table(results)
+	if failed {
+		os.Exit(1)
+	}
+}
+
+// parse reads a line of go test's output: the benchmark's name, without "Benchmark" and the number of CPUs, and its figures
+// by unit.
+func parse(line string) (name string, figures map[string]float64, ok bool) {
+	f := strings.Fields(line)
+	if len(f) < 4 || !strings.HasPrefix(f[0], "Benchmark") {
+		return "", nil, false
+	}
+	name = strings.TrimPrefix(f[0], "Benchmark")
+	if i := strings.LastIndexByte(name, '-'); i > 0 {
+		if _, err := strconv.Atoi(name[i+1:]); err == nil {
+			name = name[:i]
+		}
+	}
+	figures = map[string]float64{}
+	for i := 2; i+1 < len(f); i += 2 {
+		n, err := strconv.ParseFloat(f[i], 64)
+		if err != nil {
+			return "", nil, false
+		}
+		figures[f[i+1]] = n
+	}
+	return name, figures, true
+}
+
+func rows() []row {
+	const server, sandbox, runtimes, kv = "./internal/server ", "./internal/sandbox/linux ", "./internal/runtimes ", "./internal/kv/pebblekv "
+	var all []row
+	for _, c := range []string{"1", "8", "32"} {
+		warm := server + "WarmInvoke/c=" + c
+		all = append(all, row{what: "warm invocations, " + c + " clients, to a reverse proxy", figure: warm + "/mayfly req/s", base: warm + "/proxy req/s", aim: 0.6, decimals: 2, unit: "x"})
+	}
+	warm := server + "WarmInvoke/c=8"
+	all = append(all,
+		row{what: "platform CPU of a warm invocation, 8 clients, client's share off", figure: warm + "/mayfly platform-us/op", less: warm + "/client platform-us/op", aim: 160, most: true, unit: "us"},
+		row{what: "cold start, prepared, request to answer, to bare fork+exec", figure: server + "ColdStart/prepared p50-us", base: server + "ColdStart/bare p50-us", aim: 1.5, most: true, decimals: 2, unit: "x"},
+		row{what: "cold start, unprepared, request to answer, to bare fork+exec", figure: server + "ColdStart/unprepared p50-us", base: server + "ColdStart/bare p50-us", aim: 2.5, most: true, decimals: 2, unit: "x"},
+		row{what: "sandbox alone, prepared, to bare fork+exec", figure: sandbox + "ColdStart x-prepared", aim: 1.5, most: true, decimals: 2, unit: "x"},
+		row{what: "sandbox alone, unprepared, to bare fork+exec", figure: sandbox + "ColdStart x-unprepared", aim: 2.5, most: true, decimals: 2, unit: "x"},
+		row{what: "Python cold start, request to answer, to the bare interpreter", figure: server + "LanguageColdStart/python mayfly-ms", base: server + "LanguageColdStart/python bare-ms", aim: 0.1, most: true, decimals: 2, unit: "x"},
+		row{what: "Node.js cold start, request to answer, to the bare interpreter", figure: server + "LanguageColdStart/node mayfly-ms", base: server + "LanguageColdStart/node bare-ms", aim: 0.2, most: true, decimals: 2, unit: "x"},
+		row{what: "what the Python client adds to its interpreter's start", figure: runtimes + "ColdStart/python added-ms", most: true, decimals: 1, unit: "ms"},
+		row{what: "what the Node.js client adds to its interpreter's start", figure: runtimes + "ColdStart/nodejs added-ms", most: true, decimals: 1, unit: "ms"},
+		row{what: "cold starts per second, 8 clients, to bare fork+exec", figure: server + "StartsPerSecond/mayfly starts/s", base: server + "StartsPerSecond/bare starts/s", aim: 0.6, decimals: 2, unit: "x"},
+		row{what: "cold starts per second, 8 clients", figure: server + "StartsPerSecond/mayfly starts/s", aim: 100, unit: "/s"},
+		row{what: "memory of an idle environment besides the function's own", figure: server + "IdleEnvironment KiB/env", aim: 1024, most: true, unit: "KiB"},
+		row{what: "server, start to ready", figure: server + "Program ready-ms", aim: 100, most: true, unit: "ms"},
+		row{what: "server, idle memory (PSS)", figure: server + "Program MiB-pss-idle", aim: 40, most: true, decimals: 1, unit: "MiB"},
+		row{what: "server, idle CPU", figure: server + "Program cpu-%-idle", aim: 0.5, most: true, decimals: 1, unit: "%"},
+	)
+	for _, n := range []string{"16", "128"} {
+		all = append(all, row{what: "durable commits, " + n + " writers, to raw Pebble", figure: kv + "Commit/kv/writers=" + n + " commits/s", base: kv + "Commit/raw/writers=" + n + " commits/s", aim: 0.7, decimals: 2, unit: "x"})
+	}
+	return all
+}
+
+func table(results map[string]float64) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "what\tfigure\tbaseline\tresult\taim\t")
+	for _, r := range rows() {
+		figure, ok := results[r.figure]
+		if !ok {
+			continue
+		}
+		base, result := "", figure
+		if r.less != "" {
+			less, ok := results[r.less]
+			if !ok {
+				continue
+			}
+			base, result = "-"+strconv.FormatFloat(less, 'f', 1, 64), figure-less
+		}
+		if r.base != "" {
+			b, ok := results[r.base]
+			if !ok || b == 0 {
+				continue
+			}
+			base, result = strconv.FormatFloat(b, 'f', 1, 64), figure/b
+		}
+		aim, verdict := "", ""
+		if r.aim != 0 {
+			sign, met := "at least", result >= r.aim
+			if r.most {
+				sign, met = "at most", result <= r.aim
+			}
+			aim = fmt.Sprintf("%s %v%s", sign, r.aim, r.unit)
+			if !met {
+				verdict = "missed"
+			}
+		}
+		fmt.Fprintf(w, "%s\t%.1f\t%s\t%.*f%s\t%s\t%s\n", r.what, figure, base, r.decimals, result, r.unit, aim, verdict)
+	}
+	w.Flush()
+}
