@@ -20,13 +20,12 @@ import (
 
 const trust = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}]}`
 
-// sdk configures the AWS SDK for Go for a server. A call is tried once: what failed was not acknowledged.
+// sdk configures the AWS SDK for Go for a server.
 func (s *instance) sdk() aws.Config {
 	return aws.Config{
-		Region:           s.vars["AWS_REGION"],
-		BaseEndpoint:     aws.String(s.vars["AWS_ENDPOINT_URL"]),
-		Credentials:      credentials.NewStaticCredentialsProvider(s.vars["AWS_ACCESS_KEY_ID"], s.vars["AWS_SECRET_ACCESS_KEY"], ""),
-		RetryMaxAttempts: 1,
+		Region:       s.vars["AWS_REGION"],
+		BaseEndpoint: aws.String(s.vars["AWS_ENDPOINT_URL"]),
+		Credentials:  credentials.NewStaticCredentialsProvider(s.vars["AWS_ACCESS_KEY_ID"], s.vars["AWS_SECRET_ACCESS_KEY"], ""),
 	}
 }
 
