@@ -384,6 +384,7 @@ func spawnProgram(sp sandbox.Process, stdout, stderr int, filter []byte, lim lim
 	// With 0 a core handler of the host would still be run, as root and
 	// outside, for a crash inside; with 1 it is not, and no file is written.
 	rlimit(unix.RLIMIT_CORE, 1)
+	rlimit(unix.RLIMIT_MEMLOCK, 64<<10) // AWS's, recorded
 	p.call("setgroups", unix.SYS_SETGROUPS, num(0), num(0))
 	p.call("setresgid", unix.SYS_SETRESGID, num(groupID), num(groupID), num(groupID))
 	p.call("setresuid", unix.SYS_SETRESUID, num(userID), num(userID), num(userID))
