@@ -75,7 +75,8 @@ func (c *capture) abandon() {
 	c.r.Close()
 }
 
-// drain cuts everything that was printed until now. A line without its newline stays for later, unless end is set.
+// drain cuts everything that was printed until now, an unfinished line too. A framed record that is not whole stays for
+// later, unless this is the end.
 func (c *capture) drain(end bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,6 +85,8 @@ func (c *capture) drain(end bool) {
 	}
 	if end {
 		c.out.Flush()
+	} else {
+		c.out.EndLine()
 	}
 }
 

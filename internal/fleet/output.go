@@ -45,7 +45,15 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Flush emits an unfinished line.
+// EndLine emits an unfinished line, so that it does not run into what the next invocation prints. A record whose frame is
+// not whole stays: the rest is on its way.
+func (o *output) EndLine() {
+	if len(o.buf) > 0 && (o.buf[0] != frameMagic>>24 || frameAt(o.buf) == noFrame) {
+		o.Flush()
+	}
+}
+
+// Flush emits whatever is left.
 func (o *output) Flush() {
 	if len(o.buf) > 0 {
 		o.emit(o.now(), o.buf)

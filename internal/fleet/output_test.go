@@ -54,6 +54,19 @@ func TestOutput(t *testing.T) {
 	}
 }
 
+func TestEndLine(t *testing.T) {
+	var got []string
+	o := output{emit: func(_ time.Time, m []byte) { got = append(got, string(m)) }, now: time.Now}
+	record := framed(time.UnixMicro(1), "whole")
+	for _, w := range []string{"a", record[:5], record[5:] + "b"} {
+		o.Write([]byte(w))
+		o.EndLine()
+	}
+	if want := []string{"a", "whole", "b"}; !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+}
+
 // However the bytes are cut into writes, the events are the same, and unframed bytes all arrive.
 func FuzzOutput(f *testing.F) {
 	f.Add([]byte("a\nb"), uint8(1))
