@@ -391,7 +391,7 @@ func (e *environment) init(ctx context.Context, requestID string, limit time.Dur
 		case <-e.runtime.Done():
 			fail = e.exited(requestID, failed)
 		case x := <-e.exits:
-			fail = extensionFailure(requestID, "Extension.Crash", x.name, x.proc.Exit().String())
+			fail = e.crashed(requestID, failed, x)
 		case <-timer.C:
 			fail = timeoutFailure(requestID, limit, time.Now())
 		case <-ctx.Done():
@@ -424,7 +424,7 @@ func (e *environment) startAll(ctx context.Context, requestID string, limit time
 	case f := <-failed:
 		return e.reported(requestID, &f)
 	case x := <-e.exits:
-		return extensionFailure(requestID, "Extension.Crash", x.name, x.proc.Exit().String())
+		return e.crashed(requestID, failed, x)
 	case <-timeout:
 		return timeoutFailure(requestID, limit, time.Now())
 	case <-ctx.Done():
@@ -472,6 +472,16 @@ func (e *environment) exited(requestID string, failed <-chan runtimeapi.Failure)
 		text = exit.String()
 	}
 	return exitFailure(requestID, text, exit.OOMKilled)
+}
+
+// crashed describes the end of an extension. One that said why it ends, just before it does, is believed.
+func (e *environment) crashed(requestID string, failed <-chan runtimeapi.Failure, x extension) *failure {
+	select {
+	case f := <-failed:
+		return e.reported(requestID, &f)
+	default:
+	}
+	return extensionFailure(requestID, "Extension.Crash", x.name, x.proc.Exit().String())
 }
 
 // reset kills what runs and leaves the environment, with its /tmp, for another init.

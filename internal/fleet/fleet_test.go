@@ -31,6 +31,9 @@ import (
 func TestMain(m *testing.M) {
 	linux.MaybeInit()
 	if os.Getenv("AWS_LAMBDA_RUNTIME_API") != "" {
+		if name := filepath.Base(os.Args[0]); filepath.Base(filepath.Dir(os.Args[0])) == "extensions" {
+			extensionMain(name)
+		}
 		functionMain()
 		return
 	}
@@ -79,6 +82,16 @@ func functionMain() {
 			fmt.Println(ev.Arg)
 		case "printf":
 			fmt.Print(ev.Arg)
+		case "spin":
+			go func() {
+				for {
+				}
+			}()
+		case "write": // to /tmp
+			os.WriteFile(filepath.Join(os.TempDir(), ev.Arg), []byte(ev.Arg), 0o600)
+		case "read":
+			b, _ := os.ReadFile(filepath.Join(os.TempDir(), ev.Arg))
+			body, _ = json.Marshal(string(b))
 		case "spam": // prints for ever, whatever is invoked
 			go func() {
 				line := []byte(strings.Repeat("spam spam spam\n", 1000))

@@ -147,7 +147,7 @@ func (v *invocation) invoke(ctx context.Context, timeout <-chan time.Time) *fail
 		case <-v.runtime.Done():
 			return v.fail(v.exited(req.RequestID, failed))
 		case x := <-v.exits:
-			return v.fail(extensionFailure(req.RequestID, "Extension.Crash", x.name, x.proc.Exit().String()))
+			return v.fail(v.crashed(req.RequestID, failed, x))
 		case f := <-failed:
 			return v.fail(v.reported(req.RequestID, &f))
 		case <-timeout:
