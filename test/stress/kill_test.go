@@ -106,6 +106,17 @@ func TestKill(t *testing.T) {
 				}
 			})
 		}
+		acknowledgements := func() (n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, v := range versions {
+				n += v
+			}
+			return n
+		}
+		for before, deadline := acknowledgements(), time.Now().Add(10*time.Second); acknowledgements() == before && time.Now().Before(deadline); {
+			time.Sleep(5 * time.Millisecond) // a slow machine must have something to lose too
+		}
 		time.Sleep(time.Duration(300+rand.N(900)) * time.Millisecond)
 		s.kill()
 		close(dying)

@@ -241,7 +241,11 @@ func (s *instance) left(pids []int) (found []string) {
 		}
 	}
 	if s.cmd == nil { // while a server runs, the place may be its own
+		unix, _ := os.ReadFile("/proc/net/unix")
 		for _, slot := range s.slots {
+			if strings.Contains(string(unix), "@mayfly-sandbox-"+slot+"\n") {
+				continue // another server of this machine has taken the place
+			}
 			links, _ := filepath.Glob("/sys/class/net/mf" + slot + "x*")
 			for _, l := range links {
 				if slot != "" {
