@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -170,5 +171,19 @@ func (s *Server) reset(ctx context.Context) error {
 	old := s.core.Swap(c)
 	ended, cancel := context.WithCancel(ctx)
 	cancel() // nobody waits for invocations of what is gone
-	return errors.Join(old.stop(ended), os.RemoveAll(old.dir))
+	return errors.Join(old.stop(ended), removeAll(old.dir))
+}
+
+// removeAll removes a directory with whatever is in it: unpacked code is read-only, which holds for its owner too.
+func removeAll(dir string) error {
+	if os.RemoveAll(dir) == nil {
+		return nil
+	}
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			os.Chmod(path, 0o700)
+		}
+		return nil // what stays in the way, RemoveAll tells
+	})
+	return os.RemoveAll(dir)
 }

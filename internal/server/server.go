@@ -229,7 +229,7 @@ func (s *Server) Close() (err error) {
 			err = errors.Join(err, c.close())
 		}
 		if s.config.Ephemeral && s.config.DataDir != "" {
-			err = errors.Join(err, os.RemoveAll(s.config.DataDir))
+			err = errors.Join(err, removeAll(s.config.DataDir))
 		}
 	})
 	return err

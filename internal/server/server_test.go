@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -210,6 +211,50 @@ func TestFunctionSurvivesRestart(t *testing.T) {
 	}
 	if reports < 1 {
 		t.Errorf("no report of the first invocation among %d events", len(logs.Events))
+	}
+}
+
+// Unpacked code is read-only. An ephemeral server of any user removes it all the same.
+func TestRemoveAll(t *testing.T) {
+	if os.Geteuid() == 0 { // root is never refused: be somebody else
+		cmd := exec.Command(os.Args[0], "-test.run", "^TestRemoveAll$", "-test.v")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.Dir = "/"
+		cmd.Env = []string{"TMPDIR=/tmp"}
+		if err := os.Chmod(filepath.Dir(os.Args[0]), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Dir(filepath.Dir(os.Args[0])), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.CombinedOutput()
+		if errors.Is(err, fs.ErrPermission) {
+			t.Skipf("%s lies where no other user can run it", os.Args[0])
+		}
+		if err != nil || !bytes.Contains(out, []byte("--- PASS: TestRemoveAll")) {
+			t.Fatalf("as another user: %v\n%s", err, out)
+		}
+		return
+	}
+	dir, err := os.MkdirTemp("", "remove-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := filepath.Join(dir, "code", "digest")
+	if err := os.MkdirAll(code, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(code, "app.py"), nil, 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(code, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	if err := removeAll(dir); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is still there: %v", dir, err)
 	}
 }
 
