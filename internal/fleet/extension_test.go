@@ -119,6 +119,28 @@ func (h *harness) awaitEmpty() {
 	}
 }
 
+func TestExtension(t *testing.T) {
+	l := testLimits()
+	l.Linger, l.Idle = 10*time.Millisecond, 50*time.Millisecond
+	h := newHarness(t, l)
+	fn := h.function(layer(t, h, "hears"))
+	if r := h.invoke(fn, `{"do":"count"}`); string(r.Payload) != "1" {
+		t.Fatalf("%s", r.Payload)
+	}
+	h.awaitEmpty() // idle for long enough
+	h.awaitLog("EXTENSION\tName: hears\tState: Ready\tEvents: [INVOKE, SHUTDOWN]")
+	h.awaitLog("hears hears INVOKE " + requestID)
+	h.awaitLog("hears hears SHUTDOWN SPINDOWN")
+	if r := h.invoke(fn, `{"do":"exit","bytes":3}`); !strings.Contains(string(r.Payload), "exit status 3") {
+		t.Errorf("%s", r.Payload)
+	}
+	h.awaitLog("hears hears SHUTDOWN FAILURE")
+	fn.Timeout = time.Second
+	fn.Revision = "2"
+	h.invoke(fn, `{"ms":60000}`)
+	h.awaitLog("hears hears SHUTDOWN TIMEOUT")
+}
+
 func TestExtensionFailures(t *testing.T) {
 	for name, want := range map[string]string{
 		"dies-before": `{"errorType":"Extension.Crash","errorMessage":"RequestId: ID Error: dies-before: exit status 6"}`,
@@ -144,6 +166,25 @@ func TestExtensionFailures(t *testing.T) {
 				t.Errorf("log:\n%s", r.LogTail)
 			}
 		})
+	}
+}
+
+func TestTelemetry(t *testing.T) {
+	h := newHarness(t, testLimits())
+	fn := h.function(layer(t, h, "listens"))
+	h.invoke(fn, `{"do":"print","arg":"something"}`)
+	want := []string{"platform.initRuntimeDone", "platform.initReport", "platform.extension",
+		"platform.telemetrySubscription", "platform.start", "function", "platform.runtimeDone", "platform.report"}
+	var heard string
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		heard = string(h.invoke(fn, `{"do":"read","arg":"heard"}`).Payload)
+		missing := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return strings.Contains(heard, w) })
+		if len(missing) == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not heard: %v, only %s", missing, heard[:min(len(heard), 1000)])
+		}
 	}
 }
 

@@ -212,7 +212,8 @@ func (s *Server) deliver() (d delivery) {
 			}
 		}
 	}
-	if s.poll != nil && (s.state == ready || s.state == running) {
+	// A runtime that has answered waits for the next event, not for this one again, while extensions are still at it.
+	if s.poll != nil && r.times.ResponseEnd.IsZero() && (s.state == ready || s.state == running) {
 		d.runtime, d.inv = s.poll, r.inv
 		s.poll = nil
 		s.state = running
