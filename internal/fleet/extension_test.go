@@ -173,7 +173,7 @@ func TestTelemetry(t *testing.T) {
 	h := newHarness(t, testLimits())
 	fn := h.function(layer(t, h, "listens"))
 	h.invoke(fn, `{"do":"print","arg":"something"}`)
-	want := []string{"platform.initRuntimeDone", "platform.initReport", "platform.extension",
+	want := []string{"platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension",
 		"platform.telemetrySubscription", "platform.start", "function", "platform.runtimeDone", "platform.report"}
 	var heard string
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {

@@ -118,6 +118,7 @@ func (s *Server) initPhase() {
 	s.extensions = nil
 	s.running = nil
 	s.stopping = false
+	s.telemetry.beginInit(len(s.opt.Extensions) > 0)
 	if len(s.opt.Extensions) == 0 {
 		close(s.registered)
 	}
@@ -345,6 +346,7 @@ func (s *Server) checkReady() {
 		s.notify(Event{Time: time.Now(), Type: "platform.extension",
 			Record: ExtensionRecord{Name: e.name, State: "Ready", Events: e.eventNames()}})
 	}
+	s.telemetry.endInit()
 	close(s.ready)
 }
 

@@ -56,8 +56,32 @@ type telemetry struct {
 	dial func(ctx context.Context, addr string) (net.Conn, error)
 	any  atomic.Bool // there are subscribers
 
+	// Until the init phase is over, events are kept for those who have yet to subscribe, if extensions are expected: the
+	// first event, platform.initStart, comes before any of them can.
+	keep atomic.Bool
+
 	mu          sync.Mutex
 	subscribers []*subscriber
+	early       []Event
+}
+
+// maxEarly bounds the events kept for later subscribers; what comes after is missing to them.
+const maxEarly = 1000
+
+// beginInit starts to keep events if extensions are expected.
+func (t *telemetry) beginInit(extensions bool) {
+	t.mu.Lock()
+	t.early = nil
+	t.keep.Store(extensions)
+	t.mu.Unlock()
+}
+
+// endInit throws away what was kept.
+func (t *telemetry) endInit() {
+	t.mu.Lock()
+	t.early = nil
+	t.keep.Store(false)
+	t.mu.Unlock()
 }
 
 // subscription is the body of a subscribe request, checked and with its defaults.
@@ -236,18 +260,25 @@ func (t *telemetry) subscribe(name, api string, sub subscription) bool {
 			return true
 		}
 	}
-	t.subscribers = append(t.subscribers, newSubscriber(t.dial, name, api, sub))
+	o := newSubscriber(t.dial, name, api, sub)
+	t.subscribers = append(t.subscribers, o)
 	t.any.Store(true)
+	for _, e := range t.early {
+		o.offer(&encoder{event: e})
+	}
 	return true
 }
 
 // emit gives e to whom it may concern.
 func (t *telemetry) emit(e Event) {
-	if !t.any.Load() {
+	if !t.any.Load() && !t.keep.Load() {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.keep.Load() && len(t.early) < maxEarly {
+		t.early = append(t.early, e)
+	}
 	enc := encoder{event: e}
 	for _, o := range t.subscribers {
 		o.offer(&enc)
