@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -524,8 +525,12 @@ func Behaviour(t *testing.T, d sandbox.Driver) {
 			t.Fatal(err)
 		}
 		// Without a memory cgroup the kernel counts what the child shared
-		// with its parent until exec.
-		if mb := u.PeakMemoryBytes >> 20; mb > 32 && d.Name() != "process" {
+		// with its parent until exec. With one of version 2 only newer
+		// kernels can forget a peak; the report says so where they cannot.
+		resets := d.Name() != "process" && !slices.ContainsFunc(d.Report().Items, func(i sandbox.Item) bool {
+			return i.Name == "memory used" && strings.Contains(i.Detail, "cannot be reset")
+		})
+		if mb := u.PeakMemoryBytes >> 20; mb > 32 && resets {
 			t.Errorf("peak %d MiB of a small process after the reset", mb)
 		}
 	})
