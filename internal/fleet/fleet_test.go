@@ -48,7 +48,7 @@ func functionMain() {
 	case "exit":
 		os.Exit(3)
 	case "hang":
-		select {}
+		time.Sleep(time.Hour) // a program that waits for nothing at all would be ended by its runtime
 	case "error":
 		http.Post(base+"/init/error", "application/json", strings.NewReader(`{"errorMessage":"no","errorType":"Custom"}`))
 		os.Exit(1)
@@ -109,7 +109,7 @@ func functionMain() {
 			os.Exit(ev.Bytes)
 		case "kill":
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
+			time.Sleep(time.Hour)
 		case "big":
 			body = append(append([]byte{'"'}, bytes.Repeat([]byte{'x'}, ev.Bytes)...), '"')
 		case "answer and exit":
