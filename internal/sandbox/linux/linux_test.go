@@ -156,7 +156,7 @@ func newDriver(tb testing.TB, cfg linux.Config) *linux.Driver {
 		cfg.Dir = tb.TempDir()
 	}
 	d, err := linux.New(cfg)
-	if errors.Is(err, sandbox.ErrUnsupported) {
+	if errors.Is(err, sandbox.ErrUnsupported) && os.Getenv("CI") == "" { // there the sandbox must not go untested
 		tb.Skip(err)
 	}
 	if err != nil {
