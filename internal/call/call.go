@@ -30,6 +30,29 @@ type Principal struct {
 	UserID      string // the account for root, AIDA... for users, AROA...:<session> for roles
 	AccessKeyID string // the key that signed; empty for services
 	Service     string // for Type Service: "lambda.amazonaws.com"
+
+	// Session is what the temporary credentials that signed carry; nil for long-lived keys and services.
+	Session *Session
+}
+
+// Session is what temporary credentials carry beside the principal. It must not be changed once a call carries it.
+type Session struct {
+	Issuer   string    // ARN, with its path, of the role that was assumed or the user whose session it is
+	Issued   time.Time // whole seconds, UTC
+	Expires  time.Time // whole seconds, UTC
+	Provider string    // of web identity: the domain of the issuer or the ARN of the provider; else empty
+	Subject  string    // of web identity: the token's sub
+
+	Policies   []string // documents of inline session policies
+	PolicyARNs []string // managed policies given as session policies
+
+	Tags           map[string]string
+	TransitiveTags []string // keys of Tags that a chained session inherits
+	SourceIdentity string
+	MFA            bool
+
+	// Function is the ARN, without qualifier, of the function whose environment holds the credentials; empty for all others.
+	Function string
 }
 
 // PrincipalType is the kind of a principal.
