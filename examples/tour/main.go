@@ -25,6 +25,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 )
@@ -99,6 +101,9 @@ func show(ctx context.Context, mayfly string, args []string) error {
 		return err
 	}
 	client, logs := lambda.NewFromConfig(cfg), cloudwatchlogs.NewFromConfig(cfg)
+	if err := createRole(ctx, iam.NewFromConfig(cfg)); err != nil {
+		return err
+	}
 	for _, e := range examples {
 		fmt.Printf("\n== %s (%s)\n", e.name, e.runtime)
 		archive, err := pack(ctx, e)
@@ -169,6 +174,20 @@ func connect(ctx context.Context, mayfly string, args []string) (aws.Config, err
 		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], "")),
 	)
 	return cfg, err
+}
+
+// createRole makes the functions' role, unless a tour before made it. They may do what every function needs: write their log.
+func createRole(ctx context.Context, client *iam.Client) error {
+	name := aws.String("tour")
+	_, err := client.CreateRole(ctx, &iam.CreateRoleInput{RoleName: name, AssumeRolePolicyDocument: aws.String(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}}`)})
+	if exists, ok := errors.AsType[*iamtypes.EntityAlreadyExistsException](err); err != nil && (!ok || exists == nil) {
+		return err
+	}
+	_, err = client.AttachRolePolicy(ctx, &iam.AttachRolePolicyInput{
+		RoleName: name, PolicyArn: aws.String("arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"),
+	})
+	return err
 }
 
 // create makes the function, or gives it the new code if a tour before made it.

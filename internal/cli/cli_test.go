@@ -124,9 +124,13 @@ func create(t *testing.T, data, name, runtime, handler, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	role, err := createRole(t.Context(), target.client(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := lambdaapi.CreateFunction.Call(t.Context(), target.client(), &lambdaapi.CreateFunctionInput{
 		FunctionName: &name, Runtime: &runtime, Handler: &handler, Timeout: new(int32(20)),
-		Role: new("arn:aws:iam::000000000000:role/test"), Code: &lambdaapi.FunctionCode{ZipFile: archive},
+		Role: &role, Code: &lambdaapi.FunctionCode{ZipFile: archive},
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/server"
@@ -66,7 +67,6 @@ app.py and the like. Say --runtime and --handler where that fails.`,
 					Handler:      &p.handler,
 					MemorySize:   &memory,
 					Timeout:      &timeout,
-					Role:         new("arn:aws:iam::000000000000:role/run"),
 					Code:         &lambdaapi.FunctionCode{ZipFile: archive},
 					Environment:  &lambdaapi.Environment{Variables: variables},
 				}, payload, quiet)
@@ -112,6 +112,11 @@ func (a *app) runOnce(ctx context.Context, config server.Config, in *lambdaapi.C
 	t := &target{endpoint: "http://" + s.Addr().String(), region: root.Region}
 	t.credentials.AccessKeyID, t.credentials.SecretAccessKey = root.AccessKeyID, root.SecretAccessKey
 	client := t.client()
+	role, err := createRole(ctx, client, *in.FunctionName)
+	if err != nil {
+		return err
+	}
+	in.Role = &role
 	if _, err := lambdaapi.CreateFunction.Call(ctx, client, in); err != nil {
 		return err
 	}
@@ -123,6 +128,18 @@ func (a *app) runOnce(ctx context.Context, config server.Config, in *lambdaapi.C
 		return err
 	}
 	return a.printAnswer(out, quiet)
+}
+
+// createRole makes a role for functions that may do everything, and returns its ARN.
+func createRole(ctx context.Context, client smithy.Caller, name string) (arn string, err error) {
+	out, err := iamapi.CreateRole.Call(ctx, client, &iamapi.CreateRoleInput{RoleName: &name, AssumeRolePolicyDocument: new(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}}`)})
+	if err != nil {
+		return "", err
+	}
+	_, err = iamapi.PutRolePolicy.Call(ctx, client, &iamapi.PutRolePolicyInput{RoleName: &name, PolicyName: new("everything"),
+		PolicyDocument: new(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`)})
+	return *out.Role.Arn, err
 }
 
 func waitActive(ctx context.Context, client smithy.Caller, name string) error {

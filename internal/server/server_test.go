@@ -23,6 +23,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
@@ -107,7 +109,7 @@ func (i *instance) create(name string, in lambda.CreateFunctionInput) {
 	if in.Runtime == "" {
 		in.Runtime, in.Handler = types.RuntimeProvidedal2023, aws.String("bootstrap")
 	}
-	in.Role = aws.String("arn:aws:iam::000000000000:role/test")
+	in.Role = i.role()
 	if _, err := i.lambda().CreateFunction(ctx, &in); err != nil {
 		i.t.Fatal(err)
 	}
@@ -117,6 +119,22 @@ func (i *instance) create(name string, in lambda.CreateFunctionInput) {
 	if err := w.Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, time.Minute); err != nil {
 		i.t.Fatal(err)
 	}
+}
+
+// role makes the role of the tests' functions, which may do everything, unless it is there already.
+func (i *instance) role() *string {
+	i.t.Helper()
+	c, name := iam.NewFromConfig(i.sdk()), aws.String("test")
+	_, err := c.CreateRole(i.t.Context(), &iam.CreateRoleInput{RoleName: name, AssumeRolePolicyDocument: aws.String(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}}`)})
+	if exists, ok := errors.AsType[*iamtypes.EntityAlreadyExistsException](err); err != nil && (!ok || exists == nil) {
+		i.t.Fatal(err)
+	}
+	if _, err := c.PutRolePolicy(i.t.Context(), &iam.PutRolePolicyInput{RoleName: name, PolicyName: aws.String("everything"), PolicyDocument: aws.String(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`)}); err != nil {
+		i.t.Fatal(err)
+	}
+	return aws.String("arn:aws:iam::000000000000:role/test")
 }
 
 func (i *instance) invoke(name, payload string) (*lambda.InvokeOutput, error) {

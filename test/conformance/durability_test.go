@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	logstypes "github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 )
@@ -29,11 +31,25 @@ func (s *instance) sdk() aws.Config {
 	}
 }
 
+// role makes the role of the tests' functions, which may do everything, unless a start before made it.
+func (s *instance) role() {
+	s.t.Helper()
+	c, name := iam.NewFromConfig(s.sdk()), aws.String("suite")
+	_, err := c.CreateRole(s.t.Context(), &iam.CreateRoleInput{RoleName: name, AssumeRolePolicyDocument: aws.String(trust)})
+	if exists, ok := errors.AsType[*iamtypes.EntityAlreadyExistsException](err); err != nil && (!ok || exists == nil) {
+		s.t.Fatal(err)
+	}
+	if _, err := c.PutRolePolicy(s.t.Context(), &iam.PutRolePolicyInput{RoleName: name, PolicyName: aws.String("everything"), PolicyDocument: aws.String(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`)}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // createFunction makes a function of the bootstrap program.
 func (s *instance) createFunction(ctx context.Context, name string, code []byte) error {
 	c := lambda.NewFromConfig(s.sdk())
 	_, err := c.CreateFunction(ctx, &lambda.CreateFunctionInput{
-		FunctionName: &name, Role: aws.String("arn:aws:iam::000000000000:role/conformance"), Runtime: types.RuntimeProvidedal2023,
+		FunctionName: &name, Role: aws.String("arn:aws:iam::000000000000:role/suite"), Runtime: types.RuntimeProvidedal2023,
 		Handler: aws.String("bootstrap"), Code: &types.FunctionCode{ZipFile: code}, Publish: true,
 	})
 	return err

@@ -120,6 +120,7 @@ func (s *instance) start() {
 		s.t.Fatalf("health: %s", res.Status)
 	}
 	s.sandbox = tracesOf(s.cmd.Process.Pid, s.data)
+	s.role()
 }
 
 // stop ends the server as Ctrl-C does, and checks that it leaves nothing behind.

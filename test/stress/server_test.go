@@ -21,6 +21,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
@@ -169,6 +171,22 @@ func (s *instance) start() {
 	s.config = aws.Config{
 		HTTPClient: awshttp.NewBuildableClient(), Region: env["AWS_REGION"], BaseEndpoint: aws.String("http://" + at), RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], ""),
+	}
+	s.role()
+}
+
+// role makes the role of the tests' functions, which may do everything, unless a start before made it.
+func (s *instance) role() {
+	s.t.Helper()
+	c, name := iam.NewFromConfig(s.config), aws.String("test")
+	_, err := c.CreateRole(s.t.Context(), &iam.CreateRoleInput{RoleName: name, AssumeRolePolicyDocument: aws.String(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Service":"lambda.amazonaws.com"},"Action":"sts:AssumeRole"}}`)})
+	if exists, ok := errors.AsType[*iamtypes.EntityAlreadyExistsException](err); err != nil && (!ok || exists == nil) {
+		s.t.Fatal(err)
+	}
+	if _, err := c.PutRolePolicy(s.t.Context(), &iam.PutRolePolicyInput{RoleName: name, PolicyName: aws.String("everything"), PolicyDocument: aws.String(
+		`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`)}); err != nil {
+		s.t.Fatal(err)
 	}
 }
 
