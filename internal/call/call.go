@@ -64,7 +64,9 @@ const (
 	Root
 	User
 	AssumedRole
-	Service // a part of Mayfly itself, on its own behalf
+	Service       // a part of Mayfly itself, on its own behalf
+	FederatedUser // of GetFederationToken: arn:aws:sts::<account>:federated-user/<name>; Session.Issuer is the user who asked
+	WebIdentity   // who bears an OIDC token and has no credentials yet: ARN is its provider's, Session.Provider and Subject are set
 )
 
 type key struct{}

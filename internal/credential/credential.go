@@ -1,11 +1,10 @@
 // Package credential makes and finds access keys: the root key of an installation, kept in its data directory, and the
-// short-lived credentials of roles, which need no storage because their session token says all.
+// temporary credentials of roles and users, which need no storage because their session token says all.
 package credential
 
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,7 +72,7 @@ type Root struct {
 
 // New makes new root credentials for the default account and region, kept nowhere: those of an ephemeral installation.
 func New() *Root {
-	r := &Root{Account: DefaultAccount, Region: DefaultRegion, AccessKeyID: newKeyID("AKIA"), SecretAccessKey: newSecret(), SessionKey: make([]byte, sessionKeySize)}
+	r := &Root{Account: DefaultAccount, Region: DefaultRegion, AccessKeyID: NewKeyID("AKIA", DefaultAccount), SecretAccessKey: NewSecret(), SessionKey: make([]byte, sessionKeySize)}
 	rand.Read(r.SessionKey)
 	return r
 }
@@ -181,26 +180,6 @@ func (r *Root) Principal() call.Principal { return RootPrincipal(r.Account, r.Ac
 // RootPrincipal is the root user of any account.
 func RootPrincipal(account, accessKeyID string) call.Principal {
 	return call.Principal{Type: call.Root, ARN: arn.New("iam", "", account, "root").String(), UserID: account, AccessKeyID: accessKeyID}
-}
-
-// keyIDAlphabet is that of AWS's identifiers: base 32.
-const keyIDAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-
-// newKeyID returns a random access key id with a prefix such as AKIA: 20 characters.
-func newKeyID(prefix string) string {
-	b := make([]byte, 16)
-	rand.Read(b)
-	for i := range b {
-		b[i] = keyIDAlphabet[b[i]%32]
-	}
-	return prefix + string(b)
-}
-
-// newSecret returns a random secret access key of 40 characters.
-func newSecret() string {
-	b := make([]byte, 30)
-	rand.Read(b)
-	return base64.StdEncoding.EncodeToString(b)
 }
 
 var (

@@ -1,9 +1,11 @@
 package credential_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -97,6 +99,16 @@ func TestCreateFails(t *testing.T) {
 
 var role = credential.Role{ARN: "arn:aws:iam::123456789012:role/service/app", ID: "AROAEXAMPLE"}
 
+// hello is a session of role that holds for an hour.
+func hello() call.Principal {
+	now := time.Now().UTC()
+	p, err := role.Assumed("hello", call.Session{Issued: now, Expires: now.Add(time.Hour)})
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
 func TestSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		root := credential.New()
@@ -104,7 +116,7 @@ func TestSessions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := issuer.Issue(role, "hello", time.Now(), time.Hour)
+		s, err := issuer.Issue(hello())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,13 +127,14 @@ func TestSessions(t *testing.T) {
 		find := func(id, token string) (credential.Key, error) { return finders.Find(context.Background(), id, token) }
 
 		want := credential.Key{Secret: s.SecretAccessKey, Account: "123456789012", Principal: call.Principal{
-			Type: call.AssumedRole, ARN: "arn:aws:sts::123456789012:assumed-role/app/hello", UserID: "AROAEXAMPLE:hello", AccessKeyID: s.AccessKeyID}}
-		if k, err := find(s.AccessKeyID, s.SessionToken); err != nil || k != want || k.Principal != s.Principal {
+			Type: call.AssumedRole, ARN: "arn:aws:sts::123456789012:assumed-role/app/hello", UserID: "AROAEXAMPLE:hello", AccessKeyID: s.AccessKeyID,
+			Session: &call.Session{Issuer: role.ARN, Issued: time.Now().UTC(), Expires: time.Now().UTC().Add(time.Hour)}}}
+		if k, err := find(s.AccessKeyID, s.SessionToken); err != nil || !cmp.Equal(k, want) || !cmp.Equal(k.Principal, s.Principal) {
 			t.Errorf("found %+v, %v; want %+v", k, err, want)
 		}
 		want = credential.Key{Secret: root.SecretAccessKey, Account: root.Account, Principal: call.Principal{
 			Type: call.Root, ARN: "arn:aws:iam::000000000000:root", UserID: "000000000000", AccessKeyID: root.AccessKeyID}}
-		if k, err := find(root.AccessKeyID, ""); err != nil || k != want {
+		if k, err := find(root.AccessKeyID, ""); err != nil || !cmp.Equal(k, want) {
 			t.Errorf("found %+v, %v; want %+v", k, err, want)
 		}
 
@@ -135,7 +148,7 @@ func TestSessions(t *testing.T) {
 			t.Errorf("under another key: %v", err)
 		}
 
-		other2, _ := issuer.Issue(role, "hello", time.Now(), time.Hour)
+		other2, _ := issuer.Issue(hello())
 		for _, c := range []struct {
 			id, token string
 			want      error
@@ -169,8 +182,79 @@ func TestIssueRejects(t *testing.T) {
 	}
 	issuer, _ := credential.NewIssuer(credential.New().SessionKey)
 	for _, bad := range []string{"", "role", "arn:aws:iam::123456789012:user/x", "arn:aws:iam:::role/x", "arn:aws:lambda:r:1:role/x"} {
-		if _, err := issuer.Issue(credential.Role{ARN: bad}, "s", time.Now(), time.Hour); err == nil {
-			t.Errorf("a session of %q is issued", bad)
+		if _, err := (credential.Role{ARN: bad}).Assumed("s", call.Session{}); err == nil {
+			t.Errorf("a session of %q is made", bad)
+		}
+	}
+	large := hello()
+	large.Session.Policies = []string{strings.Repeat("x", 64<<10)}
+	for _, bad := range []call.Principal{{}, {ARN: "arn:aws:iam::123456789012:user/x"}, {ARN: "arn:aws:iam:::user/x", Session: &call.Session{}}, large} {
+		if _, err := issuer.Issue(bad); err == nil {
+			t.Errorf("credentials of %q are issued", bad.ARN)
+		}
+	}
+}
+
+// everything is a session in which nothing is missing.
+func everything() call.Principal {
+	return call.Principal{Type: call.FederatedUser, ARN: "arn:aws:sts::123456789012:federated-user/bob", UserID: "123456789012:bob", Session: &call.Session{
+		Issuer: "arn:aws:iam::123456789012:user/a/alice", Issued: time.Now().UTC().Truncate(time.Second), Expires: time.Now().UTC().Truncate(time.Second).Add(time.Hour),
+		Provider: "arn:aws:iam::123456789012:oidc-provider/example.com", Subject: "42",
+		Policies: []string{`{"Version":"2012-10-17"}`, ""}, PolicyARNs: []string{"arn:aws:iam::aws:policy/ReadOnlyAccess"},
+		Tags: map[string]string{"a": "1", "b": "", "Ü": "ü"}, TransitiveTags: []string{"b", "a"}, SourceIdentity: "alice", MFA: true,
+		Function: "arn:aws:lambda:us-east-1:123456789012:function:f",
+	}}
+}
+
+func TestSessionCarriesEverything(t *testing.T) {
+	issuer, _ := credential.NewIssuer(credential.New().SessionKey)
+	small, large := everything(), everything()
+	for i := range 300 {
+		large.Session.Policies = append(large.Session.Policies, fmt.Sprintf("policy %d of many", i))
+	}
+	for name, p := range map[string]call.Principal{"small": small, "large": large} {
+		s, err := issuer.Issue(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := issuer.Find(t.Context(), s.AccessKeyID, s.SessionToken)
+		p.AccessKeyID = s.AccessKeyID
+		if diff := cmp.Diff(p, k.Principal); err != nil || diff != "" {
+			t.Errorf("%s: %v\n%s", name, err, diff)
+		}
+		if len(s.SessionToken) > 3000 {
+			t.Errorf("%s: the token has %d bytes", name, len(s.SessionToken))
+		}
+	}
+}
+
+// A token that a server of version 1 issued.
+func TestOldToken(t *testing.T) {
+	issuer, _ := credential.NewIssuer(bytes.Repeat([]byte{7}, 32))
+	k, err := issuer.Find(t.Context(), "ASIAOVTVNOJHS5LYWDTP",
+		"AW/Nvxpk4e4wz1JNY/4oMlolsQoi+QWj3sqLXEwhbjF0QQ3vPjGcdOHW9NHVL1glg5Z8lNLDJ4h/JAgxO3IRaf96j9OWDabJe9Y0FBX3W/PDkQ52cn5KEMibRqLur9s=")
+	want := credential.Key{Secret: "nIKueT3yB3eFuI5O0iIQIOVPT/MS95lljCULbWuW", Account: "123456789012", Principal: call.Principal{
+		Type: call.AssumedRole, ARN: "arn:aws:sts::123456789012:assumed-role/app/hello", UserID: "AROAEXAMPLE:hello", AccessKeyID: "ASIAOVTVNOJHS5LYWDTP",
+		Session: &call.Session{Issuer: role.ARN, Expires: time.Date(2125, 12, 8, 0, 0, 0, 0, time.UTC)}}}
+	if diff := cmp.Diff(want, k); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+}
+
+func TestKeyIDs(t *testing.T) {
+	for _, account := range []string{"000000000000", "123456789012", "999999999999"} {
+		id := credential.NewKeyID("AKIA", account)
+		if got, ok := credential.AccountOf(id); !ok || got != account || len(id) != 20 || id == credential.NewKeyID("AKIA", account) {
+			t.Errorf("%s: %s is of %s", account, id, got)
+		}
+	}
+	// The key of AWS's published example of the layout.
+	if got, ok := credential.AccountOf("ASIAQNZGKIQY56JQ7WML"); !ok || got != "029608264753" {
+		t.Errorf("AWS's key is of %s", got)
+	}
+	for _, bad := range []string{"", "AKIA", "AKIAIOSFODNN7EXAMPLE", "AKIA0000000000000000", "AKIAQAAAAAAAAAAAAAAAA", "AKIA7777777777777777"} {
+		if got, ok := credential.AccountOf(bad); ok {
+			t.Errorf("%q is of %s", bad, got)
 		}
 	}
 }
@@ -178,7 +262,7 @@ func TestIssueRejects(t *testing.T) {
 func FuzzFind(f *testing.F) {
 	issuer, _ := credential.NewIssuer(make([]byte, 32))
 	f.Add("ASIAAAAAAAAAAAAAAAAA", "AQ==")
-	s, _ := issuer.Issue(role, "s", time.Now(), time.Hour)
+	s, _ := issuer.Issue(hello())
 	f.Add(s.AccessKeyID, s.SessionToken[:20])
 	f.Fuzz(func(t *testing.T, id, token string) {
 		k, err := issuer.Find(context.Background(), id, token)
@@ -189,8 +273,16 @@ func FuzzFind(f *testing.F) {
 }
 
 func BenchmarkFindSession(b *testing.B) {
+	large := everything()
+	large.Session.Policies = []string{strings.Repeat(`{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"},`, 30)}
+	for name, p := range map[string]call.Principal{"function": hello(), "large": large} {
+		b.Run(name, func(b *testing.B) { benchmarkFind(b, p) })
+	}
+}
+
+func benchmarkFind(b *testing.B, p call.Principal) {
 	issuer, _ := credential.NewIssuer(make([]byte, 32))
-	s, _ := issuer.Issue(role, "s", time.Now(), time.Hour)
+	s, _ := issuer.Issue(p)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := issuer.Find(b.Context(), s.AccessKeyID, s.SessionToken); err != nil {

@@ -9,8 +9,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -21,10 +19,28 @@ import (
 
 const sessionKeySize = 32
 
-// Role is who assumes: a role as far as its sessions carry it.
+// Role is who is assumed: a role as far as its sessions carry it.
 type Role struct {
 	ARN string // arn:aws:iam::<account>:role/<path/><name>
 	ID  string // AROA...
+}
+
+// Assumed is the principal of a session of the role, named as AWS wants (2 to 64 of [\w+=,.@-]). The session's Issuer becomes the
+// role's ARN.
+func (r Role) Assumed(name string, s call.Session) (call.Principal, error) {
+	a, err := arn.Parse(r.ARN)
+	path, ok := strings.CutPrefix(a.Resource, "role/")
+	if err != nil || a.Service != "iam" || !ok || !accountForm.MatchString(a.Account) {
+		return call.Principal{}, fmt.Errorf("credential: %q is not the ARN of a role", r.ARN)
+	}
+	s.Issuer = r.ARN
+	roleName := path[strings.LastIndexByte(path, '/')+1:]
+	return call.Principal{
+		Type:    call.AssumedRole,
+		ARN:     arn.New("sts", "", a.Account, "assumed-role/"+roleName+"/"+name).String(),
+		UserID:  r.ID + ":" + name,
+		Session: &s,
+	}, nil
 }
 
 // Session is temporary credentials.
@@ -36,8 +52,8 @@ type Session struct {
 	Principal       call.Principal
 }
 
-// Issuer makes the temporary credentials of role sessions and finds them again. It stores nothing: the session token is
-// the session, sealed with AES-256-GCM, and the secret follows from key id and token. Only who has the same key can
+// Issuer makes temporary credentials and finds them again. It stores nothing: the session token is the principal with all that its
+// session carries, sealed with AES-256-GCM, and the secret follows from key id and token. Only who has the same key can
 // read or forge one, and they outlive a restart. Its methods may be called concurrently.
 type Issuer struct {
 	seal   cipher.AEAD
@@ -67,47 +83,36 @@ func NewIssuer(key []byte) (*Issuer, error) {
 	return &Issuer{seal: seal, secret: derive("secret")}, nil
 }
 
-// tokenVersion begins every sealed token, so that its layout can change.
-const tokenVersion = 1
+// Issue makes credentials for a principal with a Session, which hold from Session.Issued until Session.Expires. The times are cut to
+// whole seconds. The principal's AccessKeyID is that of the new credentials.
+func (i *Issuer) Issue(p call.Principal) (Session, error) {
+	a, err := arn.Parse(p.ARN)
+	if err != nil || p.Session == nil || !accountForm.MatchString(a.Account) {
+		return Session{}, fmt.Errorf("credential: %q can have no session", p.ARN)
+	}
+	session := *p.Session
+	session.Issued, session.Expires = session.Issued.UTC().Truncate(time.Second), session.Expires.UTC().Truncate(time.Second)
+	p.Session, p.AccessKeyID = &session, NewKeyID("ASIA", a.Account)
 
-// Issue makes credentials for a session of role, named as AWS wants (2 to 64 of [\w+=,.@-]), that hold from now for the
-// given time.
-func (i *Issuer) Issue(role Role, name string, now time.Time, duration time.Duration) (Session, error) {
-	principal, err := role.principal(name)
+	plain, err := encode(&p)
 	if err != nil {
 		return Session{}, err
-	}
-	s := Session{AccessKeyID: newKeyID("ASIA"), Expiration: now.Add(duration).UTC().Truncate(time.Second)}
-	principal.AccessKeyID = s.AccessKeyID
-	s.Principal = principal
-
-	plain := binary.AppendVarint(nil, s.Expiration.Unix())
-	for _, f := range []string{role.ARN, role.ID, name} {
-		plain = binary.AppendUvarint(plain, uint64(len(f)))
-		plain = append(plain, f...)
 	}
 	nonce := make([]byte, i.seal.NonceSize())
 	rand.Read(nonce)
 	token := append([]byte{tokenVersion}, nonce...)
-	token = i.seal.Seal(token, nonce, plain, []byte(s.AccessKeyID))
-	s.SessionToken = base64.StdEncoding.EncodeToString(token)
+	token = i.seal.Seal(token, nonce, plain, additional(tokenVersion, p.AccessKeyID))
+	s := Session{AccessKeyID: p.AccessKeyID, SessionToken: base64.StdEncoding.EncodeToString(token), Expiration: session.Expires, Principal: p}
 	s.SecretAccessKey = i.secretOf(s.AccessKeyID, s.SessionToken)
 	return s, nil
 }
 
-// principal is the session as policies see it.
-func (r Role) principal(name string) (call.Principal, error) {
-	a, err := arn.Parse(r.ARN)
-	path, ok := strings.CutPrefix(a.Resource, "role/")
-	if err != nil || a.Service != "iam" || !ok || a.Account == "" {
-		return call.Principal{}, fmt.Errorf("credential: %q is not the ARN of a role", r.ARN)
+// additional is what a token is bound to beside its content.
+func additional(version byte, accessKeyID string) []byte {
+	if version == tokenVersion1 {
+		return []byte(accessKeyID)
 	}
-	roleName := path[strings.LastIndexByte(path, '/')+1:]
-	return call.Principal{
-		Type:   call.AssumedRole,
-		ARN:    arn.New("sts", "", a.Account, "assumed-role/"+roleName+"/"+name).String(),
-		UserID: r.ID + ":" + name,
-	}, nil
+	return append([]byte{version}, accessKeyID...)
 }
 
 func (i *Issuer) secretOf(accessKeyID, token string) string {
@@ -123,48 +128,36 @@ func (i *Issuer) Find(_ context.Context, accessKeyID, token string) (Key, error)
 	if !strings.HasPrefix(accessKeyID, "ASIA") {
 		return Key{}, ErrUnknownKey
 	}
-	if token == "" {
-		return Key{}, ErrInvalidToken
-	}
-	role, name, expiration, err := i.open(accessKeyID, token)
+	p, err := i.open(accessKeyID, token)
 	if err != nil {
 		return Key{}, ErrInvalidToken
 	}
-	if !time.Now().Before(expiration) {
+	if !time.Now().Before(p.Session.Expires) {
 		return Key{}, ErrExpiredToken
 	}
-	principal, err := role.principal(name)
+	a, err := arn.Parse(p.ARN)
 	if err != nil {
 		return Key{}, ErrInvalidToken
 	}
-	principal.AccessKeyID = accessKeyID
-	a, _ := arn.Parse(role.ARN)
-	return Key{Secret: i.secretOf(accessKeyID, token), Account: a.Account, Principal: principal}, nil
+	p.AccessKeyID = accessKeyID
+	return Key{Secret: i.secretOf(accessKeyID, token), Account: a.Account, Principal: p}, nil
 }
 
-var errToken = errors.New("credential: malformed token")
-
-func (i *Issuer) open(accessKeyID, token string) (role Role, name string, expiration time.Time, err error) {
+func (i *Issuer) open(accessKeyID, token string) (call.Principal, error) {
 	b, err := base64.StdEncoding.DecodeString(token)
-	if err != nil || len(b) < 1+i.seal.NonceSize() || b[0] != tokenVersion {
-		return role, "", expiration, errToken
+	if err != nil || len(b) < 1+i.seal.NonceSize() {
+		return call.Principal{}, errToken
 	}
-	b = b[1:]
-	plain, err := i.seal.Open(nil, b[:i.seal.NonceSize()], b[i.seal.NonceSize():], []byte(accessKeyID))
+	version, b := b[0], b[1:]
+	plain, err := i.seal.Open(nil, b[:i.seal.NonceSize()], b[i.seal.NonceSize():], additional(version, accessKeyID))
 	if err != nil {
-		return role, "", expiration, err
+		return call.Principal{}, err
 	}
-	seconds, n := binary.Varint(plain)
-	if n <= 0 {
-		return role, "", expiration, errToken
+	switch version {
+	case tokenVersion1:
+		return decode1(plain)
+	case tokenVersion:
+		return decode(plain)
 	}
-	plain = plain[n:]
-	for _, f := range []*string{&role.ARN, &role.ID, &name} {
-		size, n := binary.Uvarint(plain)
-		if n <= 0 || size > uint64(len(plain)-n) {
-			return role, "", expiration, errToken
-		}
-		*f, plain = string(plain[n:n+int(size)]), plain[n+int(size):]
-	}
-	return role, name, time.Unix(seconds, 0).UTC(), nil
+	return call.Principal{}, errToken
 }

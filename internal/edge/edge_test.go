@@ -283,7 +283,7 @@ func TestResponseStream(t *testing.T) {
 func TestRoleSession(t *testing.T) {
 	w := newWorld(t, nil)
 	s, _ := w.start(t)
-	session, err := w.issuer.Issue(credential.Role{ARN: "arn:aws:iam::123456789012:role/app", ID: "AROAX"}, "hello", time.Now(), time.Hour)
+	session, err := w.issuer.Issue(assumed(t, time.Now().Add(time.Hour)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +295,7 @@ func TestRoleSession(t *testing.T) {
 		t.Errorf("GetCallerIdentity = %s, %s, %s", *id.Arn, *id.Account, *id.UserId)
 	}
 
-	old, _ := w.issuer.Issue(credential.Role{ARN: "arn:aws:iam::123456789012:role/app", ID: "AROAX"}, "hello", time.Now().Add(-time.Hour), time.Minute)
+	old, _ := w.issuer.Issue(assumed(t, time.Now().Add(-time.Hour).Add(time.Minute)))
 	_, err = sts.NewFromConfig(w.config(s.URL, old.AccessKeyID, old.SecretAccessKey, old.SessionToken)).GetCallerIdentity(t.Context(), nil)
 	if code, message, status := failure(t, err); code != "ExpiredToken" || status != 403 || message != "The security token included in the request is expired" {
 		t.Errorf("an expired session: %s %d %s", code, status, message)
@@ -592,7 +592,7 @@ func TestWithoutSignature(t *testing.T) {
 func TestDev(t *testing.T) {
 	w := newWorld(t, func(o *edge.Options) { o.Dev = true; o.Origins = []string{"http://localhost:3000"} })
 	s, _ := w.start(t)
-	session, _ := w.issuer.Issue(credential.Role{ARN: "arn:aws:iam::123456789012:role/app", ID: "AROAX"}, "hello", time.Now(), time.Hour)
+	session, _ := w.issuer.Issue(assumed(t, time.Now().Add(time.Hour)))
 	for _, c := range []struct{ id, secret, token, arn string }{
 		{"test", "test", "", "arn:aws:iam::000000000000:root"},
 		{"111122223333", "x", "", "arn:aws:iam::111122223333:root"},
@@ -716,4 +716,14 @@ func TestMemoryOfBodiesIsBounded(t *testing.T) {
 			t.Errorf("1 MiB: %v", err)
 		}
 	}
+}
+
+// assumed is a session of a role that expires at a time.
+func assumed(t *testing.T, expires time.Time) call.Principal {
+	t.Helper()
+	p, err := credential.Role{ARN: "arn:aws:iam::123456789012:role/app", ID: "AROAX"}.Assumed("hello", call.Session{Expires: expires})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

@@ -308,7 +308,7 @@ func TestInternal(t *testing.T) {
 		}
 		return r
 	}
-	session, _ := w.issuer.Issue(credential.Role{ARN: "arn:aws:iam::123456789012:role/app", ID: "AROAX"}, "hello", time.Now(), time.Hour)
+	session, _ := w.issuer.Issue(assumed(t, time.Now().Add(time.Hour)))
 	for _, c := range []struct {
 		name    string
 		request *http.Request

@@ -19,7 +19,12 @@ func roleCredentials(issuer *credential.Issuer, caller smithy.Caller) func(*flee
 	return func(fn *fleet.Function) (fleet.Credentials, error) {
 		ctx := call.AsService(context.Background(), "lambda", fn.Account, fn.Region)
 		role := credential.Role{ARN: fn.RoleARN, ID: roleID(ctx, caller, fn.RoleARN)}
-		s, err := issuer.Issue(role, fn.Name, time.Now(), sessionDuration)
+		now := time.Now()
+		p, err := role.Assumed(fn.Name, call.Session{Issued: now, Expires: now.Add(sessionDuration), Function: fn.ARN})
+		if err != nil {
+			return fleet.Credentials{}, err
+		}
+		s, err := issuer.Issue(p)
 		return fleet.Credentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey, SessionToken: s.SessionToken}, err
 	}
 }
