@@ -43,9 +43,12 @@ const (
 // environment is one execution environment. The goroutine of run owns it: it takes one job after the other, and between
 // them it alone decides when to freeze and when to end.
 type environment struct {
-	f   *Fleet
-	key poolKey
-	fn  *Function
+	f    *Fleet
+	pool *pool
+	fn   *Function
+	age  time.Duration // how old it becomes
+	// provisioned says that it was initialised before there was anything to do. It never changes once the environment runs.
+	provisioned bool
 
 	jobs   chan *job     // of capacity 1; filled by whoever took the environment from its pool
 	retire chan struct{} // closed by whoever took it from its pool to end it
@@ -53,8 +56,10 @@ type environment struct {
 	// Guarded by Fleet.mu.
 	started   time.Time
 	idleSince time.Time
-	retired   bool // ends after its invocation
-	released  bool // its memory was given to somebody else already
+	retired   bool   // ends after its invocation
+	released  bool   // its memory was given to somebody else already
+	order     *order // that it is provisioned for
+	available bool   // it counts as initialised there
 
 	// What follows belongs to run.
 	id         string
@@ -83,11 +88,12 @@ type extension struct {
 	proc sandbox.Proc
 }
 
-func newEnvironment(f *Fleet, fn *Function) *environment {
+func newEnvironment(f *Fleet, p *pool, fn *Function) *environment {
 	return &environment{
 		f:       f,
-		key:     fn.key(),
+		pool:    p,
 		fn:      fn,
+		age:     f.limits.Age,
 		jobs:    make(chan *job, 1),
 		retire:  make(chan struct{}),
 		started: time.Now(),
@@ -106,17 +112,21 @@ func (e *environment) run(ctx context.Context, j *job) {
 		e.f.release(e, false)
 		return
 	}
-	for {
-		e.serve(ctx, j)
-		var ok bool
-		if j, ok = e.f.release(e, !e.broken && ctx.Err() == nil); !ok {
-			break
-		}
+	e.loop(ctx, j, true)
+}
+
+// loop serves j and what comes after it; nil stands for nothing to do yet, !ok for the end.
+func (e *environment) loop(ctx context.Context, j *job, ok bool) {
+	for ok {
 		if j == nil {
 			if j = e.await(ctx); j == nil {
 				break
 			}
 		}
+		e.serve(ctx, j)
+		// A provisioned environment that failed is replaced, so that the next invocation does not wait for an init phase.
+		fit := !e.broken && ctx.Err() == nil && (e.ready || !e.provisioned)
+		j, ok = e.f.release(e, fit)
 	}
 	e.shutdown(runtimeapi.ShutdownSpindown)
 }
@@ -127,7 +137,7 @@ func (e *environment) reply(j *job, r *Response, err error) {
 		return
 	}
 	j.answered = true
-	e.f.answered(e)
+	e.f.answered(e, j)
 	j.answer <- answer{r, err}
 }
 
@@ -148,10 +158,14 @@ func (e *environment) await(ctx context.Context) *job {
 			return nil
 		case <-timer.C:
 			if !e.frozen && e.freeze() {
-				timer.Reset(e.f.limits.Idle)
+				timer.Reset(e.keep())
 				continue
 			}
 		case <-died:
+			if e.provisioned {
+				died = nil
+				break // it is replaced
+			}
 			// The runtime ended itself between invocations. The next one starts it anew, in this environment.
 			e.ready = false
 			died = nil
@@ -171,6 +185,14 @@ func (e *environment) await(ctx context.Context) *job {
 			return nil
 		}
 	}
+}
+
+// keep is how long the environment stays with nothing to do.
+func (e *environment) keep() time.Duration {
+	if e.provisioned {
+		return max(0, e.age-time.Since(e.started))
+	}
+	return e.f.limits.Idle
 }
 
 // freeze stops the processes. It reports whether the environment may stay.
@@ -258,7 +280,7 @@ func (e *environment) build(ctx context.Context) error {
 		runtimeAPI: e.listeners[0].Addr().String(),
 		endpoint:   e.listeners[1].Addr().String(),
 	}
-	v := variables(fn, &launch, at, e.log.stream.name, credentials)
+	v := variables(fn, &launch, at, e.initType(), e.log.stream.name, credentials)
 	e.variables = list(v)
 	if e.argv = launch.Command(v); e.argv == nil {
 		if program := e.findEntrypoint(); program != "" {

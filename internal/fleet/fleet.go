@@ -55,6 +55,9 @@ type Request struct {
 	ContentType     string // of Payload; empty means application/json
 	Payload         []byte // at most 6 MiB, checked by the caller
 	LogTail         bool   // collect the last 4 KiB of the invocation's log
+	// Background marks an asynchronous invocation: where invocations of a function have to wait it is behind all
+	// others, and it does not count against the rate of requests, as on AWS.
+	Background bool
 }
 
 // Response is what an invocation gave, a function error included.
@@ -67,6 +70,12 @@ type Response struct {
 // ThrottledError says that no environment may take the invocation now.
 type ThrottledError struct {
 	Reason string // AWS's ThrottleReason, such as ConcurrentInvocationLimitExceeded
+	// RetryAfter is how long it had better wait before it is tried again; 0 if nobody can tell, as for a function whose
+	// reserved concurrency is 0.
+	RetryAfter time.Duration
+	// Freed is closed once something of what was missing became free, or a limit has changed: a hint that it may be worth
+	// another try. It is nil where nothing but RetryAfter helps. More than one may wait for what became free.
+	Freed <-chan struct{}
 }
 
 func (e *ThrottledError) Error() string { return "fleet: throttled: " + e.Reason }
@@ -76,8 +85,14 @@ var ErrStopping = errors.New("fleet: stopping")
 
 // Limits bound what runs at once.
 type Limits struct {
-	Concurrency int // invocations at once; AWS's default for an account is 1000
+	Concurrency int // invocations at once, of each account in each region; AWS's default is 1000
+	Rate        int // synchronous invocations in a second, for each unit of concurrency; AWS: 10; 0: no limit
+	Burst       int // environments that each function may add in 10 seconds, on demand; AWS: 1000; 0: no limit
 	MemoryMB    int // sum of the MemoryMB of all environments, idle ones included
+
+	// Where memory is short, at most Queue invocations of each version of a function wait for it, and none longer than Wait.
+	Queue int
+	Wait  time.Duration
 
 	Init time.Duration // the init phase of an environment; AWS: 10 s
 	Idle time.Duration // how long an unused environment is kept
@@ -90,8 +105,8 @@ type Limits struct {
 
 // DefaultLimits are AWS's, for a machine that may give memoryMB to functions.
 func DefaultLimits(memoryMB int) Limits {
-	return Limits{Concurrency: 1000, MemoryMB: memoryMB, Init: 10 * time.Second, Idle: 10 * time.Minute,
-		Linger: 100 * time.Millisecond, Age: 6 * time.Hour}
+	return Limits{Concurrency: 1000, Rate: 10, Burst: 1000, MemoryMB: memoryMB, Queue: 64, Wait: 2 * time.Second,
+		Init: 10 * time.Second, Idle: 10 * time.Minute, Linger: 100 * time.Millisecond, Age: 6 * time.Hour}
 }
 
 // Resolver finds the language of a runtime on this machine.
@@ -139,12 +154,20 @@ type Fleet struct {
 	logs   *logWriter
 	envs   *group.Group
 
-	mu           sync.Mutex
-	pools        map[poolKey]*pool
-	environments map[*environment]struct{}
-	busy         int // slots of concurrency in use: accepted and not answered
-	memoryMB     int // reserved by environments
-	stopping     bool
+	mu            sync.Mutex
+	accounts      map[accountKey]*account
+	shares        map[string]*share // by unqualified ARN
+	pools         map[poolKey]*pool
+	environments  map[*environment]struct{}
+	orders        []*order
+	hungry        map[*pool]struct{} // those in which somebody waits for memory
+	freed         signal             // memory
+	busy          int                // invocations that were accepted and not answered
+	memoryMB      int                // taken by environments
+	idleMB        int                // of it, by idle ones that may be ended
+	provisionedMB int                // of it, by provisioned ones
+	initialising  int                // provisioned environments on their way
+	stopping      bool
 }
 
 // New returns a fleet without environments. Run must be called for it to work.
@@ -154,7 +177,10 @@ func New(deps Deps, limits Limits) *Fleet {
 		limits:       limits,
 		logs:         newLogWriter(deps.Caller, deps.Log),
 		envs:         group.New(context.Background()),
+		accounts:     map[accountKey]*account{},
+		shares:       map[string]*share{},
 		pools:        map[poolKey]*pool{},
+		hungry:       map[*pool]struct{}{},
 		environments: map[*environment]struct{}{},
 	}
 }
@@ -170,6 +196,9 @@ func (f *Fleet) Stop(ctx context.Context) {
 	f.mu.Lock()
 	f.stopping = true
 	f.retireLocked(func(poolKey) bool { return true })
+	for _, o := range f.orders {
+		o.stopRetry()
+	}
 	f.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
@@ -184,7 +213,7 @@ func (f *Fleet) Stop(ctx context.Context) {
 	}
 }
 
-// Retire ends all environments of a function, busy ones after their invocation.
+// Retire ends all environments of a function, busy ones after their invocation. Provisioned ones are replaced.
 func (f *Fleet) Retire(arn string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -195,12 +224,13 @@ func (f *Fleet) Retire(arn string) {
 func (f *Fleet) CodeInUse(dir string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	uses := func(fn *Function) bool { return fn.Code == dir || slices.Contains(fn.Layers, dir) }
 	for env := range f.environments {
-		if env.fn.Code == dir || slices.Contains(env.fn.Layers, dir) {
+		if uses(env.fn) {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(f.orders, func(o *order) bool { return uses(o.fn) })
 }
 
 // Stats counts what a fleet holds now.
@@ -218,51 +248,82 @@ func (f *Fleet) Stats() Stats {
 }
 
 // Invoke runs fn once and returns what it answered; a function that fails is an answer too. The error is a
-// *ThrottledError when no environment may take the invocation, which is known at once, ErrStopping during a stop, or an
-// internal failure. An invocation goes on when ctx ends before it, as in Lambda, and nobody hears of its end.
+// *ThrottledError when no environment may take the invocation, ErrStopping during a stop, or an internal failure. That the
+// function's or the account's concurrency does not allow it is known at once; for memory of the machine it may wait, see
+// Limits. An invocation goes on when ctx ends before it, as in Lambda, and nobody hears of its end; one that has not begun
+// does not begin.
 func (f *Fleet) Invoke(ctx context.Context, fn *Function, req *Request) (*Response, error) {
-	j := &job{req: req, answer: make(chan answer, 1)}
-	env, cold, err := f.admit(fn, j)
+	j := &job{fn: fn, req: req, arrived: time.Now(), answer: make(chan answer, 1)}
+	env, wait, err := f.admit(j)
 	if err != nil {
 		return nil, err
 	}
-	if env == nil {
-		wait := time.NewTimer(f.patience(fn))
+	if env != nil {
+		env.jobs <- j
 		select {
 		case a := <-j.answer:
-			wait.Stop()
 			return a.response, a.err
-		case <-wait.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		if env, err = f.giveUp(fn, j); err != nil {
-			return nil, err
-		}
-		cold = true
 	}
-	switch {
-	case env == nil: // the job was taken
-	case cold:
-		if !f.envs.Go(func(ctx context.Context) { env.run(ctx, j) }) {
-			env.reply(j, nil, ErrStopping)
-			f.release(env, false)
-			f.forget(env)
-		}
-	default:
-		env.jobs <- j
+	return f.await(ctx, j, wait)
+}
+
+// await waits for the answer to j, which waits for an environment for as long as admit said.
+func (f *Fleet) await(ctx context.Context, j *job, wait time.Duration) (*Response, error) {
+	var late <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		late = timer.C
 	}
-	select {
-	case a := <-j.answer:
-		return a.response, a.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	for {
+		select {
+		case a := <-j.answer:
+			return a.response, a.err
+		case env := <-j.start:
+			f.launch(env, j)
+		case <-late:
+			wait, err := f.again(j)
+			if err != nil {
+				return nil, err
+			}
+			late = nil
+			if wait != forever {
+				late = time.After(wait)
+			}
+		case <-ctx.Done():
+			if !f.abandon(j) {
+				select {
+				case env := <-j.start:
+					f.launch(env, j)
+				default:
+				}
+			}
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// launch runs a new environment, beginning with j.
+func (f *Fleet) launch(env *environment, j *job) {
+	if !f.envs.Go(func(ctx context.Context) { env.run(ctx, j) }) {
+		env.reply(j, nil, ErrStopping)
+		f.release(env, false)
+		f.forget(env)
 	}
 }
 
 // job is one invocation on its way to an environment.
 type job struct {
+	fn       *Function
 	req      *Request
-	answer   chan answer // of capacity 1: the environment never waits for the caller
-	answered bool        // the environment's own note
+	arrived  time.Time
+	start    chan *environment // of capacity 1: an environment of its own, which has to be started; nil if admit found one
+	answer   chan answer       // of capacity 1: the environment never waits for the caller
+	answered bool              // the environment's own note
+	onDemand bool              // it holds a slot of concurrency for an environment on demand; guarded by Fleet.mu
 }
 
 type answer struct {

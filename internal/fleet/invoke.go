@@ -68,7 +68,7 @@ func (e *environment) suppressedInit(ctx context.Context, j *job) *failure {
 
 func (e *environment) initStart(phase string) {
 	r := &initStart{
-		InitializationType: onDemand,
+		InitializationType: e.initType(),
 		Phase:              phase,
 		RuntimeVersion:     e.launch.RuntimeVersion,
 		RuntimeVersionARN:  e.runtimeVersionARN(),
@@ -85,7 +85,7 @@ func (e *environment) initStart(phase string) {
 func (e *environment) initDone(phase string, d time.Duration, fail *failure) {
 	e.drain(fail != nil)
 	status, kind, level, line := "success", "", levelInfo, ""
-	r := &initReport{InitializationType: onDemand, Phase: phase, Metrics: initMetrics{millis(d)}}
+	r := &initReport{InitializationType: e.initType(), Phase: phase, Metrics: initMetrics{millis(d)}}
 	if fail != nil {
 		status, kind, level = fail.status, fail.kind, levelWarn
 		r.Status, r.ErrorType = status, kind
@@ -93,7 +93,7 @@ func (e *environment) initDone(phase string, d time.Duration, fail *failure) {
 	}
 	r.Status, r.ErrorType = status, kind
 	now := time.Now()
-	e.log.platform(now, "platform.initRuntimeDone", level, &initRuntimeDone{onDemand, phase, status, kind}, "")
+	e.log.platform(now, "platform.initRuntimeDone", level, &initRuntimeDone{e.initType(), phase, status, kind}, "")
 	e.log.platform(now, "platform.initReport", level, r, line)
 }
 

@@ -12,11 +12,17 @@ func (fn *Function) key() poolKey { return poolKey{fn.ARN, fn.Version, fn.Revisi
 
 // pool is the environments of one revision of a function. Fleet.mu guards it.
 type pool struct {
-	idle      []*environment // the newest last
-	all       int            // idle, busy, finishing and starting
-	finishing int            // those that have answered and will soon be free
-	waiting   []*job         // jobs for them, in order of arrival
-	cold      time.Duration  // what the last cold start took, from its job's arrival until it was ready
+	key          poolKey
+	share        *share         // of its function
+	idle         []*environment // on demand, the newest last
+	provisioned  []*environment // idle too, the newest last
+	environments int            // of any state
+	orders       []*order       // for provisioned ones
+	waiting      []*job         // jobs for them, in order of arrival, background ones behind all others
+	cold         time.Duration  // what the last cold start took, from its job's arrival until it was ready
+
+	// Environments that have answered and will soon be free, and the provisioned ones among them.
+	finishing, finishingProvisioned int
 }
 
 // finishWait is how long a job waits at least for an environment that has answered but is not free yet, before it is given
@@ -29,135 +35,186 @@ const (
 	maxFinishWait = time.Second
 )
 
-// admit takes a slot of concurrency for j and finds an environment for it, one to start (cold), or one to wait for (nil).
-// It never waits itself: who cannot be served is throttled at once.
-func (f *Fleet) admit(fn *Function, j *job) (env *environment, cold bool, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.stopping {
-		return nil, false, ErrStopping
-	}
-	if f.busy >= f.limits.Concurrency {
-		return nil, false, &ThrottledError{"ConcurrentInvocationLimitExceeded"}
-	}
+// poolLocked finds or makes the pool of a function. The first of a new revision retires what the old ones left. Whoever does
+// not become a user of it calls dropLocked.
+func (f *Fleet) poolLocked(fn *Function) *pool {
 	key := fn.key()
 	p := f.pools[key]
 	if p == nil {
-		p = &pool{}
+		p = &pool{key: key, share: f.shareLocked(key.arn)}
 		f.pools[key] = p
 		f.retireLocked(func(k poolKey) bool {
 			return k.arn == key.arn && k.version == key.version && k.revision != key.revision
 		})
 	}
-	if n := len(p.idle); n > 0 {
-		env = p.idle[n-1]
-		p.idle[n-1] = nil
-		p.idle = p.idle[:n-1]
-		f.busy++
-		return env, false, nil
-	}
-	if p.finishing > len(p.waiting) {
-		p.waiting = append(p.waiting, j)
-		f.busy++
-		return nil, false, nil
-	}
-	if env, err = f.startLocked(p, fn); err == nil {
-		f.busy++
-	}
-	return env, true, err
+	return p
 }
 
-// patience is how long a job waits for an environment of fn to become free.
-func (f *Fleet) patience(fn *Function) time.Duration {
+// dropLocked forgets a pool that nobody uses.
+func (f *Fleet) dropLocked(p *pool) {
+	if p.environments == 0 && len(p.orders) == 0 && len(p.waiting) == 0 && f.pools[p.key] == p {
+		delete(f.pools, p.key)
+		f.dropShareLocked(p.share)
+	}
+}
+
+// admit accepts j and finds an environment for it. If that has to be started it comes through j.start. If there is none j
+// is to wait for at most the time returned, and then to try again. It never waits itself.
+func (f *Fleet) admit(j *job) (env *environment, wait time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if p := f.pools[fn.key()]; p != nil {
-		return min(max(p.cold, finishWait), maxFinishWait)
+	if f.stopping {
+		return nil, 0, ErrStopping
 	}
-	return finishWait
+	p := f.poolLocked(j.fn)
+	s := p.share
+	defer func() {
+		if err == nil {
+			s.busy++
+			f.busy++
+		} else {
+			f.dropLocked(p)
+		}
+	}()
+	if err := f.acceptLocked(s, j.req.Background); err != nil {
+		return nil, 0, err
+	}
+	if env := pop(&p.provisioned); env != nil {
+		return env, 0, nil
+	}
+	slot := f.onDemandLocked(s)
+	if slot {
+		j.occupyLocked(s)
+		if env := pop(&p.idle); env != nil {
+			f.idleMB -= env.fn.MemoryMB
+			return env, 0, nil
+		}
+	}
+	j.start = make(chan *environment, 1)
+	if p.finishing > len(p.waiting) && (slot || p.finishingProvisioned > 0) {
+		p.enqueueLocked(j)
+		return nil, min(max(p.cold, finishWait), maxFinishWait), nil
+	}
+	if !slot {
+		return nil, 0, s.noSlotLocked()
+	}
+	if wait, err = f.demandLocked(p, j); err != nil {
+		j.vacateLocked(s)
+	} else if wait > 0 {
+		p.enqueueLocked(j)
+	}
+	return nil, wait, err
+}
+
+// pop takes the newest of idle environments.
+func pop(idle *[]*environment) *environment {
+	n := len(*idle)
+	if n == 0 {
+		return nil
+	}
+	env := (*idle)[n-1]
+	(*idle)[n-1] = nil
+	*idle = (*idle)[:n-1]
+	return env
+}
+
+// enqueueLocked lets j wait.
+func (p *pool) enqueueLocked(j *job) {
+	i := len(p.waiting)
+	for i > 0 && j.before(p.waiting[i-1]) {
+		i--
+	}
+	p.waiting = slices.Insert(p.waiting, i, j)
+}
+
+// before reports whether j is served before other.
+func (j *job) before(other *job) bool {
+	if j.req.Background != other.req.Background {
+		return other.req.Background
+	}
+	return j.arrived.Before(other.arrived)
+}
+
+// dequeueLocked ends the waiting of j. It reports false if j waits no more.
+func (p *pool) dequeueLocked(j *job) bool {
+	i := slices.Index(p.waiting, j)
+	if i >= 0 {
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+	}
+	return i >= 0
+}
+
+// again is called when j has waited as long as it was told to: it starts an environment for it, or says how long it may
+// wait on. While j is on its way already that is for ever.
+func (f *Fleet) again(j *job) (wait time.Duration, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.pools[j.fn.key()]
+	if p == nil || !p.dequeueLocked(j) {
+		return forever, nil
+	}
+	switch {
+	case f.stopping:
+		err = ErrStopping
+	case j.onDemand:
+		wait, err = f.demandLocked(p, j)
+	case f.onDemandLocked(p.share):
+		j.occupyLocked(p.share)
+		wait, err = f.demandLocked(p, j)
+	default:
+		err = p.share.noSlotLocked()
+	}
+	if err != nil {
+		f.endLocked(p, j)
+		return 0, err
+	}
+	if wait == 0 {
+		return forever, nil
+	}
+	p.enqueueLocked(j)
+	return wait, nil
+}
+
+// forever is the wait of a job that somebody has taken.
+const forever = 1<<63 - 1
+
+// abandon ends the waiting of j, whose caller has left. It reports false if j is on its way already.
+func (f *Fleet) abandon(j *job) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.pools[j.fn.key()]
+	if p == nil || !p.dequeueLocked(j) {
+		return false
+	}
+	f.endLocked(p, j)
+	return true
+}
+
+// endLocked takes back what j has taken. It is answered, or was not served.
+func (f *Fleet) endLocked(p *pool, j *job) {
+	j.vacateLocked(p.share)
+	p.share.busy--
+	f.busy--
+	p.share.freed.fire()
+	f.dropLocked(p)
 }
 
 // started notes how long the cold start of env took.
 func (f *Fleet) started(env *environment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.pools[env.key].cold = time.Since(env.started)
+	env.pool.cold = time.Since(env.started)
 }
 
-// startLocked makes an environment if the machine's memory allows one.
-func (f *Fleet) startLocked(p *pool, fn *Function) (*environment, error) {
-	if !f.reserveLocked(fn.MemoryMB) {
-		f.dropLocked(p, fn.key())
-		return nil, &ThrottledError{"ConcurrentInvocationLimitExceeded"}
-	}
-	p.all++
-	env := newEnvironment(f, fn)
-	f.environments[env] = struct{}{}
-	return env, nil
-}
-
-// giveUp ends j's waiting: it makes an environment for it, unless one has taken j meanwhile (nil).
-func (f *Fleet) giveUp(fn *Function, j *job) (*environment, error) {
+// answered ends a job that env has answered: its slot is free, env soon will be.
+func (f *Fleet) answered(env *environment, j *job) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := f.pools[fn.key()]
-	if p == nil {
-		return nil, nil
+	env.pool.finishing++
+	if env.provisioned {
+		env.pool.finishingProvisioned++
 	}
-	i := slices.Index(p.waiting, j)
-	if i < 0 {
-		return nil, nil
-	}
-	p.waiting = slices.Delete(p.waiting, i, i+1)
-	if f.stopping {
-		f.busy--
-		f.dropLocked(p, fn.key())
-		return nil, ErrStopping
-	}
-	env, err := f.startLocked(p, fn)
-	if err != nil {
-		f.busy--
-	}
-	return env, err
-}
-
-// dropLocked forgets a pool that nobody uses.
-func (f *Fleet) dropLocked(p *pool, key poolKey) {
-	if p.all == 0 && len(p.waiting) == 0 {
-		delete(f.pools, key)
-	}
-}
-
-// reserveLocked takes mb from the machine's memory, if need be by ending the environments that have been idle longest.
-func (f *Fleet) reserveLocked(mb int) bool {
-	for f.memoryMB+mb > f.limits.MemoryMB {
-		var oldest *environment
-		for _, p := range f.pools {
-			// The stack is in order of use, so its bottom has been idle longest.
-			if len(p.idle) > 0 && (oldest == nil || p.idle[0].idleSince.Before(oldest.idleSince)) {
-				oldest = p.idle[0]
-			}
-		}
-		if oldest == nil {
-			return false
-		}
-		// Its memory counts as free now although it ends a moment later: frozen environments hold far less than
-		// their limit, and waiting here would hold up everybody.
-		f.takeIdleLocked(oldest)
-		f.memoryMB -= oldest.fn.MemoryMB
-		oldest.released, oldest.retired = true, true
-		close(oldest.retire)
-	}
-	f.memoryMB += mb
-	return true
-}
-
-// answered gives back the slot of concurrency of an environment that has given its answer.
-func (f *Fleet) answered(env *environment) {
-	f.mu.Lock()
-	f.busy--
-	f.pools[env.key].finishing++
-	f.mu.Unlock()
+	f.endLocked(env.pool, j)
 }
 
 // release takes an environment that has answered, and is free again, back into its pool, unless a job waits there for it.
@@ -165,19 +222,54 @@ func (f *Fleet) answered(env *environment) {
 func (f *Fleet) release(env *environment, fit bool) (next *job, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := f.pools[env.key]
-	p.finishing--
-	if !fit || env.retired || f.stopping || time.Since(env.started) > f.limits.Age {
+	env.pool.finishing--
+	if env.provisioned {
+		env.pool.finishingProvisioned--
+	}
+	return f.offerLocked(env, fit)
+}
+
+// offerLocked gives an environment that is free the next job, or makes it idle.
+func (f *Fleet) offerLocked(env *environment, fit bool) (next *job, ok bool) {
+	p := env.pool
+	if !fit || env.retired || f.stopping || time.Since(env.started) > env.age {
+		f.replaceLocked(env)
 		return nil, false
 	}
-	if len(p.waiting) > 0 {
-		next = p.waiting[0]
-		p.waiting = slices.Delete(p.waiting, 0, 1)
-		return next, true
+	if f.yieldLocked(env) {
+		return nil, false
+	}
+	if j := f.nextLocked(env); j != nil {
+		return j, true
 	}
 	env.idleSince = time.Now()
+	if env.provisioned {
+		p.provisioned = append(p.provisioned, env)
+		return nil, true
+	}
 	p.idle = append(p.idle, env)
+	f.idleMB += env.fn.MemoryMB
+	f.grantLocked()
 	return nil, true
+}
+
+// nextLocked takes the first waiting job that env may serve.
+func (f *Fleet) nextLocked(env *environment) *job {
+	p := env.pool
+	for i, j := range p.waiting {
+		switch {
+		case env.provisioned:
+			j.vacateLocked(p.share)
+		case j.onDemand:
+		case f.onDemandLocked(p.share):
+			j.occupyLocked(p.share)
+		default:
+			continue // it waits for a provisioned one
+		}
+		p.waiting = slices.Delete(p.waiting, i, i+1)
+		return j
+	}
+	return nil
 }
 
 // leave takes an idle environment out of its pool, because it wants to end. It reports false if somebody else has
@@ -185,41 +277,65 @@ func (f *Fleet) release(env *environment, fit bool) (next *job, ok bool) {
 func (f *Fleet) leave(env *environment) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.takeIdleLocked(env)
+	if !f.takeIdleLocked(env) {
+		return false
+	}
+	f.replaceLocked(env)
+	return true
 }
 
 func (f *Fleet) takeIdleLocked(env *environment) bool {
-	p := f.pools[env.key]
-	i := slices.Index(p.idle, env)
+	idle := &env.pool.idle
+	if env.provisioned {
+		idle = &env.pool.provisioned
+	}
+	i := slices.Index(*idle, env)
 	if i < 0 {
 		return false
 	}
-	p.idle = slices.Delete(p.idle, i, i+1)
+	*idle = slices.Delete(*idle, i, i+1)
+	if !env.provisioned {
+		f.idleMB -= env.fn.MemoryMB
+	}
 	return true
+}
+
+// newLocked makes an environment, for which memory was taken.
+func (f *Fleet) newLocked(p *pool, fn *Function) *environment {
+	env := newEnvironment(f, p, fn)
+	f.environments[env] = struct{}{}
+	p.environments++
+	return env
 }
 
 // forget is the last that an environment does: what it held is free.
 func (f *Fleet) forget(env *environment) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !env.released {
-		f.memoryMB -= env.fn.MemoryMB
-	}
+	f.giveBackLocked(env)
 	delete(f.environments, env)
-	p := f.pools[env.key]
-	p.all--
-	f.dropLocked(p, env.key)
+	env.pool.environments--
+	f.replaceLocked(env)
+	f.dropLocked(env.pool)
+	f.grantLocked()
 }
 
 // retireLocked ends the environments of the pools that match: idle ones now, busy ones when they are done.
 func (f *Fleet) retireLocked(match func(poolKey) bool) {
 	for env := range f.environments {
-		if env.retired || !match(env.key) {
-			continue
+		if !env.retired && match(env.pool.key) {
+			f.retireOneLocked(env)
 		}
-		env.retired = true
-		if f.takeIdleLocked(env) {
-			close(env.retire)
-		}
+	}
+	for _, o := range f.orders {
+		f.fillLocked(o)
+	}
+}
+
+func (f *Fleet) retireOneLocked(env *environment) {
+	env.retired = true
+	f.dismissLocked(env)
+	if f.takeIdleLocked(env) {
+		close(env.retire)
 	}
 }

@@ -19,7 +19,7 @@ type place struct {
 
 // variables builds the environment of the runtime process: the platform's variables under those of the language under
 // the customer's, except that nobody changes the reserved ones.
-func variables(fn *Function, launch *runtimes.Launch, at place, logStream string, c Credentials) map[string]string {
+func variables(fn *Function, launch *runtimes.Launch, at place, initType, logStream string, c Credentials) map[string]string {
 	v := map[string]string{
 		"TZ":                       ":UTC",
 		"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
@@ -45,7 +45,7 @@ func variables(fn *Function, launch *runtimes.Launch, at place, logStream string
 			v[name] = value
 		}
 	}
-	maps.Copy(v, reserved(fn, at, logStream, c))
+	maps.Copy(v, reserved(fn, at, initType, logStream, c))
 	if !strings.HasPrefix(fn.Runtime, "provided") {
 		v["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + fn.Runtime
 	}
@@ -53,12 +53,12 @@ func variables(fn *Function, launch *runtimes.Launch, at place, logStream string
 }
 
 // reserved are the variables that a customer cannot set.
-func reserved(fn *Function, at place, logStream string, c Credentials) map[string]string {
+func reserved(fn *Function, at place, initType, logStream string, c Credentials) map[string]string {
 	return map[string]string{
 		"AWS_LAMBDA_FUNCTION_NAME":        fn.Name,
 		"AWS_LAMBDA_FUNCTION_VERSION":     fn.Version,
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(fn.MemoryMB),
-		"AWS_LAMBDA_INITIALIZATION_TYPE":  onDemand,
+		"AWS_LAMBDA_INITIALIZATION_TYPE":  initType,
 		"AWS_LAMBDA_LOG_GROUP_NAME":       fn.LogGroup,
 		"AWS_LAMBDA_LOG_STREAM_NAME":      logStream,
 		"AWS_LAMBDA_RUNTIME_API":          at.runtimeAPI,
@@ -73,8 +73,18 @@ func reserved(fn *Function, at place, logStream string, c Credentials) map[strin
 	}
 }
 
-// onDemand is the only initialization type so far.
-const onDemand = "on-demand"
+// The initialization types.
+const (
+	onDemand               = "on-demand"
+	provisionedConcurrency = "provisioned-concurrency"
+)
+
+func (e *environment) initType() string {
+	if e.provisioned {
+		return provisionedConcurrency
+	}
+	return onDemand
+}
 
 // hiddenFromExtensions are the variables that extensions do not get, besides all that begin with an underscore.
 var hiddenFromExtensions = []string{
