@@ -68,13 +68,14 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	// Engines.
 	c.gate = gate.New(c.mux, gate.Authenticated{}, s.log)
 	c.meter = meter.New(c.db, s.log)
+	roles := &roles{issuer: s.issuer, iam: c.gate, dev: s.config.Dev, log: s.log}
 	limits := fleet.DefaultLimits(s.config.MemoryMB)
 	limits.Concurrency = s.config.Concurrency
 	c.fleet = fleet.New(fleet.Deps{
 		Driver:      s.driver,
 		Network:     s.config.Network,
 		Runtimes:    s.finder,
-		Credentials: roleCredentials(s.issuer, c.gate),
+		Credentials: roles.credentials,
 		Endpoint:    func(ln net.Listener) { s.edge.ServeSandbox(ln) },
 		Caller:      c.gate,
 		Meter:       c.meter,
@@ -89,6 +90,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		Invoker:   c.fleet,
 		Runtimes:  s.finder,
 		Downloads: downloads{s},
+		Roles:     roles,
 		CodeInUse: c.fleet.CodeInUse,
 		Config:    lambda.Config{Concurrency: int32(s.config.Concurrency)},
 		Log:       s.log,

@@ -4,39 +4,104 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/credential"
 	"github.com/mayflyhq/mayfly/internal/fleet"
+	"github.com/mayflyhq/mayfly/internal/lang/iampolicy"
 )
 
-// roleCredentials makes the credentials that functions sign with: a session of their role, named after the function.
-func roleCredentials(issuer *credential.Issuer, caller smithy.Caller) func(*fleet.Function) (fleet.Credentials, error) {
-	return func(fn *fleet.Function) (fleet.Credentials, error) {
-		ctx := call.AsService(context.Background(), "lambda", fn.Account, fn.Region)
-		role := credential.Role{ARN: fn.RoleARN, ID: roleID(ctx, caller, fn.RoleARN)}
-		now := time.Now()
-		p, err := role.Assumed(fn.Name, call.Session{Issued: now, Expires: now.Add(sessionDuration), Function: fn.ARN})
-		if err != nil {
-			return fleet.Credentials{}, err
-		}
-		s, err := issuer.Issue(p)
-		return fleet.Credentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey, SessionToken: s.SessionToken}, err
-	}
+// sessionDuration is how long a function's credentials hold: AWS's longest. An environment is ended long before, see
+// fleet.Limits.Age.
+const sessionDuration = 12 * time.Hour
+
+// roles is Lambda's view of the roles of functions: whether it may assume them, and the credentials that it then has. A role must exist
+// and trust lambda.amazonaws.com; in development one that does not exist will do, and may do everything.
+type roles struct {
+	issuer *credential.Issuer
+	iam    smithy.Caller
+	dev    bool
+	log    *slog.Logger
+	warned sync.Map // ARNs of roles that do not exist
 }
 
-// roleID is the unique identifier of a role. Roles need not exist as long as they are not enforced: one that does not
-// gets an identifier made from its ARN.
-func roleID(ctx context.Context, caller smithy.Caller, roleARN string) string {
+// Assumable implements lambda.Roles.
+func (r *roles) Assumable(ctx context.Context, roleARN, functionARN string) (bool, error) {
+	info := call.From(ctx)
+	_, ok, err := r.assume(call.AsService(ctx, "lambda", info.Account, info.Region), roleARN, functionARN)
+	return ok, err
+}
+
+// credentials makes the credentials that a function signs with: a session of its role, named after the function. It carries no policies, so
+// that a change of the role's holds at once.
+func (r *roles) credentials(fn *fleet.Function) (fleet.Credentials, error) {
+	ctx := call.AsService(context.Background(), "lambda", fn.Account, fn.Region)
+	role, ok, err := r.assume(ctx, fn.RoleARN, fn.ARN)
+	if err != nil {
+		return fleet.Credentials{}, err
+	}
+	if !ok {
+		return fleet.Credentials{}, apierr.New("AccessDeniedException", http.StatusForbidden, "The role defined for the function cannot be assumed by Lambda.")
+	}
+	now := time.Now()
+	p, err := role.Assumed(fn.Name, call.Session{Issued: now, Expires: now.Add(sessionDuration), Function: fn.ARN})
+	if err != nil {
+		return fleet.Credentials{}, err
+	}
+	s, err := r.issuer.Issue(p)
+	return fleet.Credentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey, SessionToken: s.SessionToken}, err
+}
+
+// assume finds a role and asks its trust policy. ctx is a call of Lambda's own in the account of the role.
+func (r *roles) assume(ctx context.Context, roleARN, functionARN string) (role credential.Role, ok bool, err error) {
 	name := roleARN[strings.LastIndexByte(roleARN, '/')+1:]
-	out, err := iamapi.GetRole.Call(ctx, caller, &iamapi.GetRoleInput{RoleName: &name})
-	if err == nil && *out.Role.Arn == roleARN {
-		return *out.Role.RoleId
+	out, err := iamapi.GetRole.Call(ctx, r.iam, &iamapi.GetRoleInput{RoleName: &name})
+	if e, coded := errors.AsType[*apierr.Error](err); err != nil && !(coded && e.Code == "NoSuchEntityException") {
+		return role, false, err
+	}
+	if err != nil || *out.Role.Arn != roleARN {
+		return r.missing(roleARN), r.dev, nil
+	}
+	return credential.Role{ARN: roleARN, ID: *out.Role.RoleId}, trusts(*out.Role.AssumeRolePolicyDocument, call.From(ctx).Account, roleARN, functionARN), nil
+}
+
+// missing stands for a role that does not exist. Its identifier is made from its ARN.
+func (r *roles) missing(roleARN string) credential.Role {
+	if _, told := r.warned.LoadOrStore(roleARN, true); r.dev && !told {
+		r.log.Warn("role does not exist: functions that have it may do everything, since --dev is given", "role", roleARN)
 	}
 	sum := sha256.Sum256([]byte(roleARN))
-	return "AROA" + base32.StdEncoding.EncodeToString(sum[:])[:17]
+	return credential.Role{ARN: roleARN, ID: "AROA" + base32.StdEncoding.EncodeToString(sum[:])[:17]}
+}
+
+// trusts reports whether a trust policy, encoded as IAM returns it, lets Lambda assume the role for a function.
+func trusts(document, account, roleARN, functionARN string) bool {
+	document, err := url.PathUnescape(document)
+	if err != nil {
+		return false
+	}
+	p, err := iampolicy.Parse(document, iampolicy.Trust)
+	if err != nil {
+		return false
+	}
+	keys := iampolicy.Values{}
+	keys.Set("aws:SourceAccount", account)
+	keys.Set("aws:SourceArn", functionARN)
+	keys.Set("aws:PrincipalServiceName", "lambda.amazonaws.com")
+	keys.Set("aws:PrincipalIsAWSService", "true")
+	d := iampolicy.Evaluate(&iampolicy.Request{
+		Action: "sts:AssumeRole", Resource: roleARN, ResourceAccount: account, Context: keys,
+		Caller: iampolicy.Caller{Type: iampolicy.Service, Name: "lambda.amazonaws.com"},
+	}, &iampolicy.Policies{Trust: iampolicy.Compile(p, roleARN)})
+	return d.Allowed
 }

@@ -28,9 +28,6 @@ import (
 // grace is how long a stop lets invocations go on: Lambda's longest timeout.
 const grace = 15 * time.Minute
 
-// sessionDuration is how long a function's credentials hold: longer than any environment is used.
-const sessionDuration = 12 * time.Hour
-
 // Services are the contracts that Mayfly knows. Operations without a handler answer an error that names them.
 func Services() []*smithy.Service {
 	return []*smithy.Service{lambdaapi.Service, logsapi.Service, iamapi.Service, stsapi.Service}

@@ -104,21 +104,15 @@ func (i *instance) lambda() *lambda.Client { return lambda.NewFromConfig(i.sdk()
 // create makes a function of an archive and waits until it can be invoked.
 func (i *instance) create(name string, in lambda.CreateFunctionInput) {
 	i.t.Helper()
-	ctx := i.t.Context()
 	in.FunctionName = &name
 	if in.Runtime == "" {
 		in.Runtime, in.Handler = types.RuntimeProvidedal2023, aws.String("bootstrap")
 	}
 	in.Role = i.role()
-	if _, err := i.lambda().CreateFunction(ctx, &in); err != nil {
+	if _, err := i.lambda().CreateFunction(i.t.Context(), &in); err != nil {
 		i.t.Fatal(err)
 	}
-	w := lambda.NewFunctionActiveV2Waiter(i.lambda(), func(o *lambda.FunctionActiveV2WaiterOptions) {
-		o.MinDelay, o.MaxDelay = 5*time.Millisecond, 20*time.Millisecond
-	})
-	if err := w.Wait(ctx, &lambda.GetFunctionInput{FunctionName: &name}, time.Minute); err != nil {
-		i.t.Fatal(err)
-	}
+	i.await(name)
 }
 
 // role makes the role of the tests' functions, which may do everything, unless it is there already.

@@ -47,7 +47,7 @@ func (s *Service) configure(d *deployment, in *settings, c scope) error {
 	assign(&d.Description, in.Description)
 	if in.Role != nil {
 		if a, err := arn.Parse(*in.Role); err != nil || a.Account != c.account {
-			return apierr.New("AccessDeniedException", 403, "Cross-account pass role is not allowed.")
+			return errForeignRole()
 		}
 		d.Role = *in.Role
 	}
@@ -109,6 +109,10 @@ func (s *Service) configure(d *deployment, in *settings, c scope) error {
 		return err
 	}
 	return checkLayers(in.Layers, c)
+}
+
+func errForeignRole() error {
+	return apierr.New("AccessDeniedException", 403, "Cross-account pass role is not allowed.")
 }
 
 func assign[T any](to *T, from *T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/blob"
@@ -33,6 +34,9 @@ func (s *Service) createFunction(ctx context.Context, in *lambdaapi.CreateFuncti
 	var code lambdaapi.FunctionCode
 	assign(&code, in.Code)
 	if err := checkSource(code.ZipFile, code.S3Bucket, code.S3Key, code.ImageUri, code.SourceKMSKeyArn, "creating"); err != nil {
+		return nil, err
+	}
+	if err := s.checkRole(ctx, c, ref.name, in.Role); err != nil {
 		return nil, err
 	}
 	// Unpacking is dear, so it is not done for a name that is taken.
@@ -80,6 +84,21 @@ func (s *Service) createFunction(ctx context.Context, in *lambdaapi.CreateFuncti
 	}
 	// AWS: the ARN has no qualifier even if a version was published (recorded 2025-11).
 	return c.describe(shown, "", false), nil
+}
+
+// checkRole refuses a role that Lambda cannot assume for a function, and roles of other accounts.
+func (s *Service) checkRole(ctx context.Context, c scope, name string, role *string) error {
+	if s.roles == nil || role == nil {
+		return nil
+	}
+	if a, err := arn.Parse(*role); err != nil || a.Account != c.account {
+		return errForeignRole()
+	}
+	ok, err := s.roles.Assumable(ctx, *role, c.qualifiedARN(name, ""))
+	if err == nil && !ok {
+		err = lambdaapi.ErrInvalidParameterValueException("The role defined for the function cannot be assumed by Lambda.")
+	}
+	return err
 }
 
 func nameFree(r kv.Reader, c scope, name string) error {
@@ -336,6 +355,14 @@ func (s *Service) updateFunctionConfiguration(ctx context.Context, in *lambdaapi
 	c, ref, err := locateUnqualified(ctx, "UpdateFunctionConfiguration", in.FunctionName)
 	if err != nil {
 		return nil, err
+	}
+	if in.Role != nil {
+		if _, err := s.lookup(ctx, c, ref); err != nil { // what AWS says first
+			return nil, err
+		}
+		if err := s.checkRole(ctx, c, ref.name, in.Role); err != nil {
+			return nil, err
+		}
 	}
 	defer s.targets.change(c, ref.name)()
 	id := call.NewRequestID()

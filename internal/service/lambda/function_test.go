@@ -1,7 +1,9 @@
 package lambda
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -611,3 +613,30 @@ func TestRefresh(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+type fakeRoles map[string]bool
+
+func (f fakeRoles) Assumable(_ context.Context, role, function string) (bool, error) {
+	if function != testARN+"f" {
+		return false, errors.New("asked for " + function)
+	}
+	return f[role], nil
+}
+
+func TestRoles(t *testing.T) {
+	w := newWorld(t, func(d *Deps) { d.Roles = fakeRoles{testRole: true} })
+	w.run()
+	const refused = "The role defined for the function cannot be assumed by Lambda."
+	in := w.input("f")
+	in.Role = new(testRole + "2")
+	_, err := lambdaapi.CreateFunction.Call(t.Context(), w, in)
+	wantError(t, err, "InvalidParameterValueException", 400, refused)
+	w.create("f")
+	w.settled("f")
+	for role, want := range map[string]string{testRole: "", testRole + "2": refused, strings.Replace(testRole, "1", "2", 1): "Cross-account pass role is not allowed."} {
+		_, err := lambdaapi.UpdateFunctionConfiguration.Call(t.Context(), w, &lambdaapi.UpdateFunctionConfigurationInput{FunctionName: new("f"), Role: &role})
+		if (err != nil) != (want != "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", role, err, want)
+		}
+	}
+}

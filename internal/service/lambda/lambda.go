@@ -39,6 +39,13 @@ type Downloads interface {
 	URL(ctx context.Context, digest blob.Digest, valid time.Duration) (string, error)
 }
 
+// Roles knows which roles Lambda can assume. Its methods are safe for concurrent use.
+type Roles interface {
+	// Assumable reports whether a role of the caller's account exists and lets lambda.amazonaws.com assume it for a function. The
+	// error is trouble of the store.
+	Assumable(ctx context.Context, roleARN, functionARN string) (bool, error)
+}
+
 // Config is the limits of the service. Zero values mean AWS's.
 type Config struct {
 	ZipBytes       int64 // of an archive; 52,428,800
@@ -73,7 +80,7 @@ func set[T int | int32 | int64](v *T, def T) {
 	}
 }
 
-// Deps is what the service needs. All fields but Config, Log and CodeInUse are required.
+// Deps is what the service needs. All fields but Roles, Config, Log and CodeInUse are required.
 type Deps struct {
 	DB        kv.DB
 	Blobs     blob.Store // of archives
@@ -81,6 +88,7 @@ type Deps struct {
 	Invoker   Invoker
 	Runtimes  Runtimes
 	Downloads Downloads
+	Roles     Roles // nil: every role will do
 	// CodeInUse reports whether an environment runs from an unpacked archive, so that it may not be removed. If nil, what any
 	// environment ran from stays until the next start.
 	CodeInUse func(dir string) bool
@@ -94,6 +102,7 @@ type Service struct {
 	invoker   Invoker
 	runtimes  Runtimes
 	downloads Downloads
+	roles     Roles
 	code      *codeStore
 	targets   targets
 	limits    Config
@@ -114,7 +123,7 @@ func New(d Deps) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		db: d.DB, invoker: d.Invoker, runtimes: d.Runtimes, downloads: d.Downloads,
+		db: d.DB, invoker: d.Invoker, runtimes: d.Runtimes, downloads: d.Downloads, roles: d.Roles,
 		code: code, limits: limits, log: d.Log,
 	}, nil
 }
