@@ -53,6 +53,7 @@ const policy = `
 
 	# L3: engines
 	internal/gate         : internal/aws/smithy internal/call
+	internal/authorize    : internal/arn internal/call internal/aws/api/... internal/kv internal/lang/iampolicy
 	internal/runtimes     :
 	internal/runtimes/... :
 	internal/runtimeapi   :
@@ -60,10 +61,10 @@ const policy = `
 	internal/meter        : internal/fleet internal/kv
 
 	# L4: services, none of which imports another
-	internal/service/iam    : internal/arn internal/call internal/aws/api/... internal/kv internal/lang/iampolicy
-	internal/service/lambda : internal/arn internal/call internal/group internal/aws/api/... internal/kv internal/blob internal/fleet internal/lang/iampolicy
+	internal/service/iam    : internal/authorize internal/arn internal/call internal/aws/api/... internal/kv internal/lang/iampolicy
+	internal/service/lambda : internal/authorize internal/arn internal/call internal/group internal/aws/api/... internal/kv internal/blob internal/fleet internal/lang/iampolicy
 	internal/service/logs   : internal/arn internal/call internal/group internal/aws/api/... internal/kv internal/lang/logfilter
-	internal/service/sts    : internal/call internal/aws/api/...
+	internal/service/sts    : internal/authorize internal/call internal/aws/api/...
 
 	# L5: faces
 	internal/edge   : internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/call internal/credential
