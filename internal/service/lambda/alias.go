@@ -180,7 +180,7 @@ func (s *Service) deleteAlias(ctx context.Context, in *lambdaapi.DeleteAliasInpu
 			return err
 		}
 		tx.Delete(c.aliasKey(ref.name, deref(in.Name)))
-		return nil
+		return c.unhang(tx, ref.name, in.Name)
 	})
 	if err != nil {
 		return nil, err

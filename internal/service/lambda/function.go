@@ -454,6 +454,9 @@ func (c scope) deleteAll(tx kv.Tx, name string) error {
 		}
 		tx.Delete(e.Key)
 	}
+	if err := c.unhang(tx, name, nil); err != nil {
+		return err
+	}
 	// Versions are only added by transactions that write this key, aliases by those that change this guard.
 	tx.Delete(c.functionKey(name))
 	return c.aliasGuard(name).Depend(tx)
@@ -487,6 +490,9 @@ func (c scope) deleteOne(tx kv.Tx, name, qualifier string) error {
 		}
 	}
 	if err := c.aliasGuard(name).Depend(tx); err != nil {
+		return err
+	}
+	if err := c.unhang(tx, name, &qualifier); err != nil {
 		return err
 	}
 	return putVersion(tx, c, v, nil)

@@ -15,6 +15,7 @@ import (
 //	lambda, account, region, "function", name            function
 //	lambda, account, region, "version", name, number     version; 0 is $LATEST
 //	lambda, account, region, "alias", name, alias        alias
+//	lambda, account, region, "of", name, qualifier, kind what hangs on a function, version or alias; see hangingKey
 //	lambda.transition, account, region, name, number     empty: this version is Pending or InProgress
 //	lambda.archive, digest                               empty: this service has put the blob, or is about to
 //	lambda.archive.use, digest, account, region, name, number   empty: this version needs that archive
@@ -57,6 +58,45 @@ func (c scope) aliases(name string) kv.Range {
 // aliasGuard guards which aliases a function has.
 func (c scope) aliasGuard(name string) kv.Guard {
 	return kv.GuardFor(prefix, c.account, c.region, "alias", name)
+}
+
+// hangingKey is the key of a record that belongs to a function or to one of its qualifiers and goes with it. qualifier is "" for the
+// function's own, a version's number or $LATEST, or an alias. Whoever writes a new one reads its function, version or alias in the same transaction and
+// calls hang, so that none appears on what is being deleted.
+func (c scope) hangingKey(name, qualifier, kind string) []byte {
+	return kv.Key(prefix, c.account, c.region, "of", name, qualifier, kind)
+}
+
+// hanging is all that hangs on a function and its qualifiers, in the order of qualifiers.
+func (c scope) hanging(name string) kv.Range {
+	return kv.Prefix(prefix, c.account, c.region, "of", name)
+}
+
+// hang writes a record that goes when its function or qualifier goes.
+func (c scope) hang(tx kv.Tx, name, qualifier, kind string, v any) error {
+	c.hangingGuard(name).Change(tx)
+	return kv.SetJSON(tx, c.hangingKey(name, qualifier, kind), v)
+}
+
+// unhang removes all that hangs on a qualifier that is being deleted, or on the function and all its qualifiers if that is nil. It is the place for
+// whatever else has to go with a function, version or alias: rows elsewhere that lead to it, among others.
+func (c scope) unhang(tx kv.Tx, name string, qualifier *string) error {
+	rg := c.hanging(name)
+	if qualifier != nil {
+		rg = kv.Prefix(prefix, c.account, c.region, "of", name, *qualifier)
+	}
+	for e, err := range tx.Scan(rg) {
+		if err != nil {
+			return err
+		}
+		tx.Delete(e.Key)
+	}
+	return c.hangingGuard(name).Depend(tx)
+}
+
+// hangingGuard guards what hangs on a function.
+func (c scope) hangingGuard(name string) kv.Guard {
+	return kv.GuardFor(prefix, c.account, c.region, "of", name)
 }
 
 func (c scope) transitionKey(name string, number int64) []byte {

@@ -2,12 +2,14 @@ package lambda
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
+	"github.com/mayflyhq/mayfly/internal/kv"
 )
 
 func (w *world) publish(in lambdaapi.PublishVersionInput) *lambdaapi.FunctionConfiguration {
@@ -249,4 +251,47 @@ func TestAliases(t *testing.T) {
 	wantError(t, err, "ResourceNotFoundException", 404, "Cannot find alias arn: "+testARN+"f:live")
 	_, err = lambdaapi.Invoke.Call(t.Context(), w, &lambdaapi.InvokeInput{FunctionName: new("f:live")})
 	wantError(t, err, "ResourceNotFoundException", 404, "Function not found: "+testARN+"f:live")
+}
+
+func TestDeletionRemovesWhatHangs(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	w.created("f")
+	w.created("fx")
+	must(lambdaapi.PublishVersion.Call(t.Context(), w, &lambdaapi.PublishVersionInput{FunctionName: new("f")}))(t)
+	must(lambdaapi.CreateAlias.Call(t.Context(), w, &lambdaapi.CreateAliasInput{FunctionName: new("f"), Name: new("a"), FunctionVersion: new("$LATEST")}))(t)
+	c := scope{testAccount, testRegion}
+	err := w.db.Update(t.Context(), func(tx kv.Tx) error {
+		for _, qualifier := range []string{"", "$LATEST", "1", "a"} {
+			if err := c.hang(tx, "f", qualifier, "test", qualifier); err != nil {
+				return err
+			}
+		}
+		return c.hang(tx, "fx", "", "test", "other")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := func(want int) {
+		t.Helper()
+		n := 0
+		for _, k := range w.keys() {
+			if strings.Contains(k, `"of", "f",`) {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%d rows hang on f, want %d: %q", n, want, w.keys())
+		}
+	}
+	left(4)
+	must(lambdaapi.DeleteAlias.Call(t.Context(), w, &lambdaapi.DeleteAliasInput{FunctionName: new("f"), Name: new("a")}))(t)
+	left(3)
+	must(lambdaapi.DeleteFunction.Call(t.Context(), w, &lambdaapi.DeleteFunctionInput{FunctionName: new("f"), Qualifier: new("1")}))(t)
+	left(2)
+	must(lambdaapi.DeleteFunction.Call(t.Context(), w, &lambdaapi.DeleteFunctionInput{FunctionName: new("f")}))(t)
+	left(0)
+	if !slices.ContainsFunc(w.keys(), func(k string) bool { return strings.Contains(k, `"of", "fx",`) }) {
+		t.Error("a row of another function is gone")
+	}
 }
