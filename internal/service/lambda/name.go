@@ -3,7 +3,6 @@ package lambda
 import (
 	"context"
 	"strconv"
-	"strings"
 
 	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
@@ -22,100 +21,9 @@ type reference struct {
 	qualifier       string // a version number, an alias or $LATEST
 }
 
-// parseReference reads what the pattern of the model's FunctionName and NamespacedFunctionName accepts:
-//
-//	(arn:(aws[a-zA-Z-]*)?:lambda:)?(region:)?(account:)?(function:)?name(:qualifier)?
-//
-// Every optional part is taken where it fits, so that "arn:aws:lambda:us-east-1:111122223333:function" is a
-// function of the name "function". It does not allocate.
 func parseReference(s string) (reference, bool) {
-	if rest, ok := strings.CutPrefix(s, "arn:"); ok {
-		partition, rest, ok := strings.Cut(rest, ":")
-		if after, isLambda := strings.CutPrefix(rest, "lambda:"); ok && isLambda && validPartition(partition) {
-			if r, ok := parseAfter(after, regionPart); ok {
-				return r, true
-			}
-		}
-	}
-	return parseAfter(s, regionPart)
-}
-
-// part numbers the optional parts before a name.
-type part int
-
-const (
-	regionPart part = iota
-	accountPart
-	functionPart
-	namePart
-)
-
-func parseAfter(s string, p part) (reference, bool) {
-	head, tail, more := strings.Cut(s, ":")
-	switch p {
-	case namePart:
-		if !validName(head) || more && !validQualifierPart(tail) {
-			return reference{}, false
-		}
-		return reference{name: head, qualifier: tail}, true
-	case regionPart:
-		if more && validRegion(head) {
-			if r, ok := parseAfter(tail, p+1); ok {
-				r.region = head
-				return r, true
-			}
-		}
-	case accountPart:
-		if more && validAccount(head) {
-			if r, ok := parseAfter(tail, p+1); ok {
-				r.account = head
-				return r, true
-			}
-		}
-	case functionPart:
-		if more && head == "function" {
-			if r, ok := parseAfter(tail, p+1); ok {
-				return r, true
-			}
-		}
-	}
-	return parseAfter(s, p+1)
-}
-
-func validPartition(s string) bool {
-	rest, ok := strings.CutPrefix(s, "aws")
-	return s == "" || ok && all(rest, func(c byte) bool { return letter(c) || c == '-' })
-}
-
-// validRegion accepts what AWS's patterns do: us-east-1, us-gov-west-1, us-iso-east-1, eusc-de-east-1.
-func validRegion(s string) bool {
-	s = strings.TrimPrefix(s, "eusc-")
-	n := len(s)
-	if n < 6 || !lower(s[0]) || !lower(s[1]) || s[2] != '-' || !digit(s[n-1]) || s[n-2] != '-' {
-		return false
-	}
-	middle := s[3 : n-2]
-	if rest, ok := strings.CutPrefix(middle, "gov-"); ok {
-		middle = rest
-	} else if rest, ok := strings.CutPrefix(middle, "iso"); ok {
-		if len(rest) > 1 && lower(rest[0]) && rest[1] == '-' {
-			middle = rest[2:]
-		} else if len(rest) > 0 && rest[0] == '-' {
-			middle = rest[1:]
-		}
-	}
-	return middle != "" && all(middle, lower)
-}
-
-func validAccount(s string) bool { return len(s) == 12 && all(s, digit) }
-
-// validName accepts dots too: they are legal in the patterns of most operations, though no function can have one.
-func validName(s string) bool {
-	return s != "" && all(s, func(c byte) bool { return wordByte(c) || c == '.' })
-}
-
-func validQualifierPart(s string) bool {
-	return s == latest || s == latest+".PUBLISHED" || s != "" && all(s, wordByte)
+	f, ok := arn.ParseFunction(s)
+	return reference{f.Region, f.Account, f.Name, f.Qualifier}, ok
 }
 
 // isVersion reports whether a qualifier is a version's number; other qualifiers except $LATEST are aliases.
@@ -130,10 +38,8 @@ func all(s string, ok func(byte) bool) bool {
 	return true
 }
 
-func digit(c byte) bool    { return '0' <= c && c <= '9' }
-func lower(c byte) bool    { return 'a' <= c && c <= 'z' }
-func letter(c byte) bool   { return lower(c | 0x20) }
-func wordByte(c byte) bool { return letter(c) || digit(c) || c == '-' || c == '_' }
+func digit(c byte) bool  { return '0' <= c && c <= '9' }
+func letter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 // functionARN is the unqualified ARN of a function.
 func functionARN(region, account, name string) string {
