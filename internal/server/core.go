@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/mayflyhq/mayfly/internal/authorize"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/blob"
 	"github.com/mayflyhq/mayfly/internal/fleet"
@@ -25,15 +26,16 @@ import (
 
 // core is everything that holds state: the store and what stands on it. A reset makes a new one.
 type core struct {
-	dir    string
-	db     *pebblekv.DB
-	blobs  *blob.Disk
-	mux    *smithy.Mux
-	gate   *gate.Gate
-	fleet  *fleet.Fleet
-	meter  *meter.Meter
-	lambda *lambda.Service
-	logs   *logs.Service
+	dir        string
+	db         *pebblekv.DB
+	blobs      *blob.Disk
+	mux        *smithy.Mux
+	gate       *gate.Gate
+	authorizer *authorize.Authorizer
+	fleet      *fleet.Fleet
+	meter      *meter.Meter
+	lambda     *lambda.Service
+	logs       *logs.Service
 
 	failed                    chan error // of what runs
 	stopServices, stopStorage context.CancelFunc
@@ -66,7 +68,10 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	}
 
 	// Engines.
-	c.gate = gate.New(c.mux, gate.Authenticated{}, s.log)
+	if c.authorizer, err = authorize.New(authorize.Deps{Services: Services(), DB: c.db, Log: s.log, Dev: s.config.Dev}); err != nil {
+		return nil, err
+	}
+	c.gate = gate.New(c.mux, c.authorizer, s.log)
 	c.meter = meter.New(c.db, s.log)
 	roles := &roles{issuer: s.issuer, iam: c.gate, dev: s.config.Dev, log: s.log}
 	limits := fleet.DefaultLimits(s.config.MemoryMB)
@@ -104,6 +109,8 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.authorizer.RegisterIdentities(iam)
+	c.authorizer.RegisterResources("iam", iam)
 	c.lambda.Register(c.mux)
 	c.logs.Register(c.mux)
 	iam.Register(c.mux)
@@ -125,6 +132,7 @@ func (c *core) start() {
 	}
 	run(&c.storage, storage, "fleet", c.fleet.Run)
 	run(&c.storage, storage, "meter", c.meter.Run)
+	run(&c.storage, storage, "authorize", c.authorizer.Run)
 	run(&c.services, services, "lambda", c.lambda.Run)
 	run(&c.services, services, "logs", c.logs.Run)
 }

@@ -1,6 +1,7 @@
 package iampolicy
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ type Compiled struct {
 }
 
 type statement struct {
+	source       *Statement
 	sid          string
 	deny         bool
 	notAction    bool
@@ -37,7 +39,7 @@ func Compile(p *Policy, id string) *Compiled {
 
 func compileStatement(in *Statement, variables bool) statement {
 	s := statement{
-		sid: in.Sid, deny: in.Effect == "Deny",
+		source: in, sid: in.Sid, deny: in.Effect == "Deny",
 		notAction: in.NotAction != nil, notResource: in.NotResource != nil, notPrincipal: in.NotPrincipal != nil,
 		principal: in.Principal,
 	}
@@ -251,4 +253,47 @@ func (p *Principal) exempts(c *Caller) bool {
 		}
 	}
 	return account && caller && (issuer || c.Issuer == "")
+}
+
+// Grant is one pair of patterns of a statement that allows: an action and a resource. Its conditions are not part of it.
+type Grant struct {
+	Action, Resource string
+
+	action, resource pattern
+	any              bool // NotAction or NotResource: the patterns are exceptions
+}
+
+// String is "action on resource".
+func (g *Grant) String() string { return g.Action + " on " + g.Resource }
+
+// Covers reports whether the patterns match an action and a resource. Variables in them match nothing.
+func (g *Grant) Covers(action, resource string) bool {
+	return g.any || g.action.match(action, nil) && g.resource.match(resource, nil)
+}
+
+// Grants returns what the statements of a policy allow, pair by pair. For a statement with NotAction or NotResource it is one
+// grant, which covers everything.
+func (c *Compiled) Grants() iter.Seq[*Grant] {
+	return func(yield func(*Grant) bool) {
+		for i := range c.statements {
+			s := &c.statements[i]
+			if s.deny {
+				continue
+			}
+			if s.notAction || s.notResource {
+				if !yield(&Grant{Action: "*", Resource: "*", any: true}) {
+					return
+				}
+				continue
+			}
+			for a := range s.actions {
+				for r := range s.resources {
+					g := &Grant{Action: s.source.Action[a], Resource: s.source.Resource[r], action: s.actions[a], resource: s.resources[r]}
+					if !yield(g) {
+						return
+					}
+				}
+			}
+		}
+	}
 }

@@ -35,14 +35,19 @@ const (
 type Deps struct{ DB kv.DB }
 
 // Service is IAM. Its methods are safe for concurrent use.
-type Service struct{ db kv.DB }
+type Service struct {
+	db       *store
+	compiled compiled
+}
 
 // New returns the service.
 func New(d Deps) (*Service, error) {
 	if d.DB == nil {
 		return nil, errors.New("iam: incomplete Deps")
 	}
-	return &Service{db: d.DB}, nil
+	s := &Service{db: &store{DB: d.DB}}
+	s.compiled.clear()
+	return s, nil
 }
 
 // Register adds the service's operations to mux.

@@ -1,0 +1,218 @@
+package iam
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mayflyhq/mayfly/internal/arn"
+	"github.com/mayflyhq/mayfly/internal/authorize"
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
+	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/lang/iampolicy"
+)
+
+// store is the database, and counts what was written, so that what was compiled from it is known to be old.
+type store struct {
+	kv.DB
+	generation atomic.Uint64
+}
+
+// Update counts before it returns: who reads the count afterwards sees the write.
+func (s *store) Update(ctx context.Context, f func(kv.Tx) error) error {
+	defer s.generation.Add(1)
+	return s.DB.Update(ctx, f)
+}
+
+// compiled keeps what was made of the store's records at one generation, by ARN.
+type compiled struct {
+	mu         sync.RWMutex
+	generation uint64
+	identities map[string]*authorize.Identity // nil: does not exist
+	policies   map[string]*iampolicy.Compiled
+	arns       map[string]string // by account, kind and name
+}
+
+// maxCompiledEntries bounds each of the maps of compiled.
+const maxCompiledEntries = 4096
+
+// cached returns the value of a key at the current generation, or makes it.
+func cached[T any](s *Service, ctx context.Context, pick func(*compiled) map[string]T, key string, make func(kv.Reader) (T, error)) (T, error) {
+	generation := s.db.generation.Load()
+	s.compiled.mu.RLock()
+	v, ok := pick(&s.compiled)[key]
+	ok = ok && s.compiled.generation == generation
+	s.compiled.mu.RUnlock()
+	if ok {
+		return v, nil
+	}
+	err := s.db.View(ctx, func(r kv.Reader) (err error) {
+		v, err = make(r)
+		return err
+	})
+	if err != nil {
+		return v, err
+	}
+	s.compiled.mu.Lock()
+	defer s.compiled.mu.Unlock()
+	switch c := &s.compiled; {
+	case c.generation > generation:
+		return v, nil // somebody was faster, with newer records
+	case c.generation < generation || len(pick(c)) >= maxCompiledEntries:
+		c.generation = generation
+		c.clear()
+	}
+	pick(&s.compiled)[key] = v
+	return v, nil
+}
+
+func (c *compiled) clear() {
+	c.identities, c.policies, c.arns = map[string]*authorize.Identity{}, map[string]*iampolicy.Compiled{}, map[string]string{}
+}
+
+// Identity implements authorize.Identities.
+func (s *Service) Identity(ctx context.Context, identityARN string) (*authorize.Identity, error) {
+	return cached(s, ctx, func(c *compiled) map[string]*authorize.Identity { return c.identities }, identityARN,
+		func(r kv.Reader) (*authorize.Identity, error) { return readIdentity(r, identityARN) })
+}
+
+// ManagedPolicy implements authorize.Identities. The policies of AWS are those of every account.
+func (s *Service) ManagedPolicy(ctx context.Context, policyARN string) (*iampolicy.Compiled, error) {
+	return cached(s, ctx, func(c *compiled) map[string]*iampolicy.Compiled { return c.policies }, policyARN,
+		func(r kv.Reader) (*iampolicy.Compiled, error) {
+			a, err := arn.Parse(policyARN)
+			if err != nil {
+				return nil, nil
+			}
+			return readManaged(r, a.Account, policyARN)
+		})
+}
+
+// ARN implements authorize.Identities.
+func (s *Service) ARN(ctx context.Context, account, kind, name string) (string, error) {
+	return cached(s, ctx, func(c *compiled) map[string]string { return c.arns }, account+" "+kind+" "+name,
+		func(r kv.Reader) (string, error) {
+			path := "/"
+			switch kind {
+			case "role":
+				rec, ok, err := kv.GetJSON[role](r, roleKey(account, name))
+				if err != nil {
+					return "", err
+				}
+				if ok {
+					path, name = rec.Path, rec.Name
+				}
+			}
+			return entityARN(account, kind, path, name), nil
+		})
+}
+
+// readIdentity reads a role with its policies.
+func readIdentity(r kv.Reader, identityARN string) (*authorize.Identity, error) {
+	a, err := arn.Parse(identityARN)
+	kind, rest, _ := strings.Cut(a.Resource, "/")
+	if err != nil || a.Service != "iam" || rest == "" {
+		return nil, nil
+	}
+	name := rest[strings.LastIndexByte(rest, '/')+1:]
+	switch kind {
+	case "role":
+		rec, ok, err := kv.GetJSON[role](r, roleKey(a.Account, name))
+		if err != nil || !ok || entityARN(a.Account, kind, rec.Path, rec.Name) != identityARN {
+			return nil, err
+		}
+		id := &authorize.Identity{ARN: identityARN, ID: rec.ID, Trust: compile(rec.Trust, iampolicy.Trust, identityARN), Tags: tagMap(rec.Tags)}
+		if id.Policies, err = readPolicies(r, a.Account, rec.Inline, rec.Attached); err != nil {
+			return nil, err
+		}
+		if rec.Boundary != "" {
+			if id.Boundary, err = readManaged(r, a.Account, rec.Boundary); err != nil {
+				return nil, err
+			}
+			if id.Boundary == nil { // it cannot be deleted while it is in use
+				id.Boundary = &iampolicy.Compiled{}
+			}
+		}
+		return id, nil
+	}
+	return nil, nil
+}
+
+// readPolicies compiles inline and attached policies.
+func readPolicies(r kv.Reader, account string, inline map[string]string, attached []string) (all []*iampolicy.Compiled, err error) {
+	for name, document := range inline {
+		all = append(all, compile(document, iampolicy.Identity, name))
+	}
+	for _, policyARN := range attached {
+		c, err := readManaged(r, account, policyARN)
+		if err != nil {
+			return nil, err
+		}
+		if c != nil {
+			all = append(all, c)
+		}
+	}
+	return all, nil
+}
+
+// readManaged compiles the default version of a managed policy; nil if there is none.
+func readManaged(r kv.Reader, account, policyARN string) (*iampolicy.Compiled, error) {
+	p, _, err := findPolicy(r, account, policyARN)
+	if _, coded := errors.AsType[*apierr.Error](err); coded {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, ok := p.version(versionName(p.Default))
+	if !ok {
+		return nil, nil
+	}
+	return compile(v.Document, iampolicy.Identity, policyARN), nil
+}
+
+// compile makes a stored document ready. It was checked when it was stored; one that an older release took and this one does not
+// allows nothing.
+func compile(document string, kind iampolicy.Kind, id string) *iampolicy.Compiled {
+	p, err := iampolicy.Parse(document, kind)
+	if err != nil {
+		return &iampolicy.Compiled{}
+	}
+	return iampolicy.Compile(p, id)
+}
+
+func tagMap(tags []tag) map[string]string {
+	m := make(map[string]string, len(tags))
+	for _, t := range tags {
+		m[t.Key] = t.Value
+	}
+	return m
+}
+
+// Policy implements authorize.Resources: what IAM owns has no policies but the trust policies of roles.
+func (s *Service) Policy(context.Context, string) (*iampolicy.Compiled, error) { return nil, nil }
+
+// Tags implements authorize.Resources for managed policies. Those of users and roles are in their Identity.
+func (s *Service) Tags(ctx context.Context, resourceARN string) (tags map[string]string, err error) {
+	a, err := arn.Parse(resourceARN)
+	if err != nil || !strings.HasPrefix(a.Resource, "policy/") {
+		return nil, nil
+	}
+	err = s.db.View(ctx, func(r kv.Reader) error {
+		p, _, err := findPolicy(r, a.Account, resourceARN)
+		if err == nil {
+			tags = tagMap(p.Tags)
+		} else if isNoSuchEntity(err) {
+			err = nil
+		}
+		return err
+	})
+	return tags, err
+}
+
+var (
+	_ authorize.Identities = (*Service)(nil)
+	_ authorize.Resources  = (*Service)(nil)
+)
