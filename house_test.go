@@ -69,7 +69,7 @@ const policy = `
 	# L5: faces
 	internal/edge   : internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/call internal/credential
 	internal/server : internal/...
-	internal/cli    : internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/credential internal/edge internal/meter internal/server
+	internal/cli    : internal/authorize internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/credential internal/edge internal/meter internal/server
 	cmd/mayfly      : internal/cli internal/sandbox/linux
 	examples/...    :
 	test/...        : internal/... cmd/...

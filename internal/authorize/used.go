@@ -21,8 +21,8 @@ type Use struct {
 	Action   string    `json:"action"`
 	Resource string    `json:"resource"`         // an ARN, or a pattern that stands for many
 	Denied   bool      `json:"denied,omitempty"` // the last time
-	First    time.Time `json:"first"`
-	Last     time.Time `json:"last"` // to the hour
+	First    time.Time `json:"first,omitzero"`
+	Last     time.Time `json:"last,omitzero"` // to the hour
 }
 
 // used remembers what each function, role and user did. What is known already costs two look-ups.

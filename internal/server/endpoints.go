@@ -22,6 +22,8 @@ func (s *Server) endpoints() map[string]edge.Internal {
 	return map[string]edge.Internal{
 		"GET " + downloadPath + "{digest}": {Access: edge.Presigned, Handler: http.HandlerFunc(s.download)},
 		"GET /_mayfly/usage":               {Access: edge.RootOnly, Handler: http.HandlerFunc(s.usage)},
+		"GET /_mayfly/refusals":            {Access: edge.RootOnly, Handler: http.HandlerFunc(s.refusals)},
+		"GET /_mayfly/policy":              {Access: edge.RootOnly, Handler: http.HandlerFunc(s.proposal)},
 	}
 }
 
