@@ -110,6 +110,18 @@ func readArchive(data []byte, limit int64, entries int) (*archive, error) {
 	return a, a.checkLinks()
 }
 
+// unzippedSize is the bytes that an archive unpacks to, which are held to what its directory says; 0 if it has none.
+func unzippedSize(data []byte) (size int64) {
+	zr, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return 0
+	}
+	for _, f := range zr.File {
+		size += int64(f.UncompressedSize64)
+	}
+	return size
+}
+
 // addParents adds the directories that lead to p.
 func (a *archive) addParents(seen map[string]entryKind, p string) error {
 	for i := 0; i < len(p); i++ {

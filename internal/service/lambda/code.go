@@ -80,6 +80,26 @@ func (l *loan) end() bool {
 	return true
 }
 
+// loans are the directories that one version runs from.
+type loans []*loan
+
+// take takes all, or none and reports false.
+func (l loans) take() bool {
+	for i := range l {
+		if !l[i].take() {
+			l[:i].give()
+			return false
+		}
+	}
+	return true
+}
+
+func (l loans) give() {
+	for i := range l {
+		l[i].give()
+	}
+}
+
 // temporary begins the names of directories that are being made or removed.
 const temporary = ".tmp-"
 

@@ -237,34 +237,6 @@ func checkVPC(v *lambdaapi.VpcConfig) error {
 	return nil
 }
 
-// checkLayers refuses every layer, as none can be published yet, in the order and words of AWS.
-func checkLayers(layers []string, c scope) error {
-	if len(layers) > 5 {
-		return lambdaapi.ErrInvalidParameterValueException("Cannot reference more than 5 layers.")
-	}
-	seen := map[string]string{}
-	for _, l := range layers {
-		a, err := arn.Parse(l)
-		if err != nil {
-			return lambdaapi.ErrInvalidParameterValueException("Layer version %s does not exist.", l)
-		}
-		if a.Region != c.region {
-			return lambdaapi.ErrInvalidParameterValueException(
-				"Layers are not in the same region as the function. Layers are expected to be in region %s.", c.region)
-		}
-		layer := l[:strings.LastIndexByte(l, ':')]
-		if other, dup := seen[layer]; dup {
-			return lambdaapi.ErrInvalidParameterValueException(
-				"Two different versions of the same layer are not allowed to be referenced in the same function. %s and %s are versions of the same layer.", other, l)
-		}
-		seen[layer] = l
-	}
-	if len(layers) > 0 {
-		return lambdaapi.ErrInvalidParameterValueException("Layer version %s does not exist.", layers[0])
-	}
-	return nil
-}
-
 // apply merges in into l. Levels belong to JSON: they appear with it, at INFO, and go with it.
 func (l *logging) apply(in *lambdaapi.LoggingConfig) error {
 	if in == nil {
@@ -344,6 +316,9 @@ func (c scope) describe(v *version, qualifier string, list bool) *lambdaapi.Func
 	}
 	if d.DetachedVPC {
 		out.VpcConfig = &lambdaapi.VpcConfigResponse{SubnetIds: []string{}, SecurityGroupIds: []string{}, VpcId: new(""), Ipv6AllowedForDualStack: &d.VPCIPv6}
+	}
+	for i := range d.Layers {
+		out.Layers = append(out.Layers, lambdaapi.Layer{Arn: &d.Layers[i].ARN, CodeSize: &d.Layers[i].Size})
 	}
 	if list {
 		return out

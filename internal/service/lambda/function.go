@@ -39,8 +39,15 @@ func (s *Service) createFunction(ctx context.Context, in *lambdaapi.CreateFuncti
 	if err := s.checkRole(ctx, c, ref.name, in.Role); err != nil {
 		return nil, err
 	}
-	// Unpacking is dear, so it is not done for a name that is taken.
-	if err := s.db.View(ctx, func(r kv.Reader) error { return nameFree(r, c, ref.name) }); err != nil {
+	d.Unzipped = unzippedSize(code.ZipFile)
+	// Unpacking is dear, so it is not done for a name that is taken or with layers that will not do.
+	may := func(r kv.Reader) error {
+		if err := nameFree(r, c, ref.name); err != nil {
+			return err
+		}
+		return s.attach(ctx, r, &d, in.Layers)
+	}
+	if err := s.db.View(ctx, may); err != nil {
 		return nil, err
 	}
 	digest, release, err := s.addCode(ctx, code.ZipFile)
@@ -59,7 +66,7 @@ func (s *Service) createFunction(ctx context.Context, in *lambdaapi.CreateFuncti
 	defer s.targets.change(c, ref.name)()
 	shown := newVersion(ref.name, d, s.now())
 	err = s.db.Update(ctx, func(tx kv.Tx) error {
-		if err := nameFree(tx, c, ref.name); err != nil {
+		if err := may(tx); err != nil {
 			return err
 		}
 		f := &function{Name: ref.name, Tags: in.Tags}
@@ -292,7 +299,16 @@ func (s *Service) updateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFu
 	if in.PublishTo != nil {
 		return nil, errNotServed("PublishTo: Lambda Managed Instances are")
 	}
-	check := func(r kv.Reader) (*version, error) { return c.changeable(r, ref.name, in.RevisionId) }
+	size := unzippedSize(in.ZipFile)
+	check := func(r kv.Reader) (*version, error) {
+		v, err := c.changeable(r, ref.name, in.RevisionId)
+		if err != nil {
+			return nil, err
+		}
+		d := v.Deployment
+		d.Unzipped = size
+		return v, s.checkSize(&d)
+	}
 	if err := s.db.View(ctx, func(r kv.Reader) error { _, err := check(r); return err }); err != nil {
 		return nil, err
 	}
@@ -308,7 +324,7 @@ func (s *Service) updateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFu
 	id := call.NewRequestID()
 	change := func(v *version) {
 		d := v.Deployment
-		d.ID, d.CodeDigest, d.CodeSize = id, digest, int64(len(in.ZipFile))
+		d.ID, d.CodeDigest, d.CodeSize, d.Unzipped = id, digest, int64(len(in.ZipFile)), size
 		if len(in.Architectures) > 0 {
 			d.Architecture = in.Architectures[0]
 		}
@@ -374,6 +390,9 @@ func (s *Service) updateFunctionConfiguration(ctx context.Context, in *lambdaapi
 		before := *v
 		d := v.Deployment
 		if err := s.configure(&d, in, c); err != nil {
+			return err
+		}
+		if err := s.attach(ctx, tx, &d, in.Layers); err != nil {
 			return err
 		}
 		d.ID = id

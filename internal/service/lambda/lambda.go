@@ -149,6 +149,16 @@ func (s *Service) Register(mux *smithy.Mux) {
 	lambdaapi.UpdateAlias.Handle(mux, s.updateAlias)
 	lambdaapi.DeleteAlias.Handle(mux, s.deleteAlias)
 
+	lambdaapi.PublishLayerVersion.Handle(mux, s.publishLayerVersion)
+	lambdaapi.GetLayerVersion.Handle(mux, s.getLayerVersion)
+	lambdaapi.GetLayerVersionByArn.Handle(mux, s.getLayerVersionByArn)
+	lambdaapi.ListLayers.Handle(mux, s.listLayers)
+	lambdaapi.ListLayerVersions.Handle(mux, s.listLayerVersions)
+	lambdaapi.DeleteLayerVersion.Handle(mux, s.deleteLayerVersion)
+	lambdaapi.AddLayerVersionPermission.Handle(mux, s.addLayerVersionPermission)
+	lambdaapi.RemoveLayerVersionPermission.Handle(mux, s.removeLayerVersionPermission)
+	lambdaapi.GetLayerVersionPolicy.Handle(mux, s.getLayerVersionPolicy)
+
 	lambdaapi.TagResource.Handle(mux, s.tagResource)
 	lambdaapi.UntagResource.Handle(mux, s.untagResource)
 	lambdaapi.ListTags.Handle(mux, s.listTags)

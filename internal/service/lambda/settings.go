@@ -23,6 +23,12 @@ func (s *Service) getAccountSettings(ctx context.Context, _ *lambdaapi.GetAccoun
 			}
 			size += v.Value.Deployment.CodeSize
 		}
+		for v, err := range kv.ScanJSON[layerVersion](r, c.allLayerVersions()) {
+			if err != nil {
+				return err
+			}
+			size += v.Value.Size
+		}
 		return nil
 	})
 	if err != nil {

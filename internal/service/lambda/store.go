@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
@@ -16,9 +17,12 @@ import (
 //	lambda, account, region, "version", name, number     version; 0 is $LATEST
 //	lambda, account, region, "alias", name, alias        alias
 //	lambda, account, region, "of", name, qualifier, kind what hangs on a function, version or alias; see hangingKey
+//	lambda, account, region, "layer", name               layer
+//	lambda, account, region, "layer-version", name, number   layerVersion
 //	lambda.transition, account, region, name, number     empty: this version is Pending or InProgress
 //	lambda.archive, digest                               empty: this service has put the blob, or is about to
 //	lambda.archive.use, digest, account, region, name, number   empty: this version needs that archive
+//	lambda.archive.use, digest, account, region, "layer", name, number   empty: this layer version needs it
 const (
 	prefix           = "lambda"
 	transitionPrefix = "lambda.transition"
@@ -109,6 +113,30 @@ func (c scope) useKey(digest, name string, number int64) []byte {
 	return kv.Key(usePrefix, digest, c.account, c.region, name, number)
 }
 
+func (c scope) layerKey(name string) []byte {
+	return kv.Key(prefix, c.account, c.region, "layer", name)
+}
+
+func (c scope) layers() kv.Range { return kv.Prefix(prefix, c.account, c.region, "layer") }
+
+func (c scope) layerVersionKey(name string, number int64) []byte {
+	return kv.Key(prefix, c.account, c.region, "layer-version", name, number)
+}
+
+// layerVersions is the versions of one layer by number.
+func (c scope) layerVersions(name string) kv.Range {
+	return kv.Prefix(prefix, c.account, c.region, "layer-version", name)
+}
+
+// allLayerVersions is the versions of all layers, by name.
+func (c scope) allLayerVersions() kv.Range {
+	return kv.Prefix(prefix, c.account, c.region, "layer-version")
+}
+
+func (c scope) layerUseKey(digest, name string, number int64) []byte {
+	return kv.Key(usePrefix, digest, c.account, c.region, "layer", name, number)
+}
+
 // useGuard guards which versions need an archive.
 func useGuard(digest string) kv.Guard { return kv.GuardFor(usePrefix, digest) }
 
@@ -149,8 +177,11 @@ type deployment struct {
 	// environments are never shared by them.
 	ID string `json:"id"`
 
-	CodeDigest string `json:"codeDigest"` // hex SHA-256 of the archive
-	CodeSize   int64  `json:"codeSize"`   // bytes zipped
+	CodeDigest string `json:"codeDigest"`         // hex SHA-256 of the archive
+	CodeSize   int64  `json:"codeSize"`           // bytes zipped
+	Unzipped   int64  `json:"unzipped,omitempty"` // bytes of the code
+
+	Layers []attached `json:"layers,omitempty"` // in the order in which they are merged
 
 	Runtime       string             `json:"runtime"`
 	Handler       string             `json:"handler"`
@@ -179,7 +210,7 @@ type logging struct {
 
 // content is the same for deployments that differ in nothing but their ID.
 func (d deployment) content() string {
-	d.ID = ""
+	d.ID, d.Unzipped = "", 0
 	b, err := json.Marshal(d)
 	if err != nil {
 		panic(err) // strings, numbers and a map of strings
@@ -255,12 +286,23 @@ func putVersion(tx kv.Tx, c scope, before, after *version) error {
 	return nil
 }
 
-// archives lists the digests of the archives that the version needs.
+// archives lists the digests of the archives that the version needs, each once.
 func (v *version) archives() []string {
-	if v.Serving != nil && v.Serving.CodeDigest != v.Deployment.CodeDigest {
-		return []string{v.Deployment.CodeDigest, v.Serving.CodeDigest}
+	all := v.Deployment.archives()
+	if v.Serving != nil {
+		all = append(all, v.Serving.archives()...)
 	}
-	return []string{v.Deployment.CodeDigest}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// archives lists the digest of the code and those of the layers.
+func (d *deployment) archives() []string {
+	all := []string{d.CodeDigest}
+	for _, l := range d.Layers {
+		all = append(all, l.Digest)
+	}
+	return all
 }
 
 // pending is a version in transition.

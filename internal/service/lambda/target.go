@@ -23,7 +23,7 @@ type target struct {
 type executable struct {
 	function *fleet.Function
 	version  string
-	code     *loan
+	code     loans
 }
 
 // pick chooses the version of one invocation.
@@ -167,9 +167,14 @@ func (s *Service) executable(ctx context.Context, c scope, v *version) (executab
 		return executable{}, err
 	}
 	d := v.serves()
-	code, err := s.code.lend(ctx, d.CodeDigest)
-	if err != nil {
-		return executable{}, err
+	var code loans
+	var dirs []string
+	for _, digest := range d.archives() {
+		l, err := s.code.lend(ctx, digest)
+		if err != nil {
+			return executable{}, err
+		}
+		code, dirs = append(code, l), append(dirs, l.dir)
 	}
 	f := &fleet.Function{
 		Account:             c.account,
@@ -186,7 +191,8 @@ func (s *Service) executable(ctx context.Context, c scope, v *version) (executab
 		TmpMB:               int(d.EphemeralSize),
 		Timeout:             time.Duration(d.Timeout) * time.Second,
 		Environment:         deref(d.Environment),
-		Code:                code.dir,
+		Code:                dirs[0],
+		Layers:              dirs[1:],
 		CodeSHA256:          digestBase64(d.CodeDigest),
 		LogGroup:            d.Logging.Group,
 		LogFormat:           d.Logging.Format,

@@ -122,7 +122,11 @@ func (s *Service) settle(ctx context.Context, p pending) error {
 
 // prepare makes sure that a deployment can run here. What is wrong with it is a problem; err is trouble of ours, worth another try.
 func (s *Service) prepare(ctx context.Context, d *deployment) (problem status, runtimeID string, err error) {
-	if _, err := s.code.ready(ctx, d.CodeDigest); err != nil {
+	for _, digest := range d.archives() {
+		_, err := s.code.ready(ctx, digest)
+		if err == nil {
+			continue
+		}
 		if errors.Is(err, errBadArchive) || errors.Is(err, errArchiveTooBig) || errors.Is(err, errNoArchive) || errors.Is(err, blob.ErrCorrupt) {
 			return status{Reason: "The function's archive could not be unpacked: " + err.Error(), Code: lambdaapi.StateReasonCodeInvalidZipFileException}, "", nil
 		}
