@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/call"
@@ -36,7 +37,7 @@ func (s *layerStatement) document(resource string) layerPolicyStatement {
 	d := layerPolicyStatement{Sid: s.ID, Effect: "Allow", Principal: s.Principal, Action: "lambda:GetLayerVersion", Resource: resource}
 	if s.Principal != "*" {
 		principal := s.Principal
-		if validAccount(principal) {
+		if !strings.HasPrefix(principal, "arn:") {
 			principal = rootARN(principal)
 		}
 		d.Principal = map[string]string{"AWS": principal}
