@@ -84,15 +84,18 @@ func BenchmarkWarmInvoke(b *testing.B) {
 	}
 }
 
-// signed is a request to invoke, as bytes.
+// signed is a request to invoke by root, as bytes.
 func (i *instance) signed(b *testing.B, path, payload string) []byte {
+	root := i.Root()
+	return i.signedAs(b, sigv4.Credentials{AccessKeyID: root.AccessKeyID, SecretAccessKey: root.SecretAccessKey}, path, payload)
+}
+
+func (i *instance) signedAs(b *testing.B, c sigv4.Credentials, path, payload string) []byte {
 	r, err := http.NewRequest(http.MethodPost, "http://"+i.Addr().String()+path, strings.NewReader(payload))
 	if err != nil {
 		b.Fatal(err)
 	}
-	root := i.Root()
-	sigv4.Sign(r, sigv4.Credentials{AccessKeyID: root.AccessKeyID, SecretAccessKey: root.SecretAccessKey}, "lambda", root.Region,
-		sigv4.Hash([]byte(payload)), time.Now())
+	sigv4.Sign(r, c, "lambda", i.Root().Region, sigv4.Hash([]byte(payload)), time.Now())
 	var buf bytes.Buffer
 	if err := r.Write(&buf); err != nil {
 		b.Fatal(err)

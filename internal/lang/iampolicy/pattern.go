@@ -190,7 +190,24 @@ func (p *pattern) match(s string, c Context) bool {
 
 // find returns where in s the run first is, and its length; with end, where it is and reaches to the end of s.
 func (p *pattern) find(run []piece, s string, c Context, end bool) (at, n int) {
+	literal := ""
+	if len(run) > 0 && !p.fold {
+		literal = run[0].text // empty for what is no literal
+	}
+	if end && literal != "" && len(run) == 1 {
+		if strings.HasSuffix(s, literal) {
+			return len(s) - len(literal), len(literal)
+		}
+		return -1, 0
+	}
 	for at := 0; at <= len(s); {
+		if literal != "" {
+			skip := strings.Index(s[at:], literal)
+			if skip < 0 {
+				return -1, 0
+			}
+			at += skip
+		}
 		if n, ok := p.run(run, s[at:], c); ok && (!end || at+n == len(s)) {
 			return at, n
 		}

@@ -38,17 +38,20 @@ type compiled struct {
 // maxCompiledEntries bounds each of the maps of compiled.
 const maxCompiledEntries = 4096
 
-// cached returns the value of a key at the current generation, or makes it.
-func cached[T any](s *Service, ctx context.Context, pick func(*compiled) map[string]T, key string, make func(kv.Reader) (T, error)) (T, error) {
-	generation := s.db.generation.Load()
+// recall returns what is known under a key at the current generation.
+func recall[T any](s *Service, pick func(*compiled) map[string]T, key string) (v T, ok bool) {
 	s.compiled.mu.RLock()
-	v, ok := pick(&s.compiled)[key]
-	ok = ok && s.compiled.generation == generation
-	s.compiled.mu.RUnlock()
-	if ok {
-		return v, nil
+	defer s.compiled.mu.RUnlock()
+	if s.compiled.generation == s.db.generation.Load() {
+		v, ok = pick(&s.compiled)[key]
 	}
-	err := s.db.View(ctx, func(r kv.Reader) (err error) {
+	return v, ok
+}
+
+// learn makes the value of a key and keeps it.
+func learn[T any](s *Service, ctx context.Context, pick func(*compiled) map[string]T, key string, make func(kv.Reader) (T, error)) (v T, err error) {
+	generation := s.db.generation.Load() // before what is read: a write in between makes it old
+	err = s.db.View(ctx, func(r kv.Reader) (err error) {
 		v, err = make(r)
 		return err
 	})
@@ -74,39 +77,49 @@ func (c *compiled) clear() {
 
 // Identity implements authorize.Identities.
 func (s *Service) Identity(ctx context.Context, identityARN string) (*authorize.Identity, error) {
-	return cached(s, ctx, func(c *compiled) map[string]*authorize.Identity { return c.identities }, identityARN,
-		func(r kv.Reader) (*authorize.Identity, error) { return readIdentity(r, identityARN) })
+	pick := func(c *compiled) map[string]*authorize.Identity { return c.identities }
+	if id, ok := recall(s, pick, identityARN); ok {
+		return id, nil
+	}
+	return learn(s, ctx, pick, identityARN, func(r kv.Reader) (*authorize.Identity, error) { return readIdentity(r, identityARN) })
 }
 
 // ManagedPolicy implements authorize.Identities. The policies of AWS are those of every account.
 func (s *Service) ManagedPolicy(ctx context.Context, policyARN string) (*iampolicy.Compiled, error) {
-	return cached(s, ctx, func(c *compiled) map[string]*iampolicy.Compiled { return c.policies }, policyARN,
-		func(r kv.Reader) (*iampolicy.Compiled, error) {
-			a, err := arn.Parse(policyARN)
-			if err != nil {
-				return nil, nil
-			}
-			return readManaged(r, a.Account, policyARN)
-		})
+	pick := func(c *compiled) map[string]*iampolicy.Compiled { return c.policies }
+	if p, ok := recall(s, pick, policyARN); ok {
+		return p, nil
+	}
+	return learn(s, ctx, pick, policyARN, func(r kv.Reader) (*iampolicy.Compiled, error) {
+		a, err := arn.Parse(policyARN)
+		if err != nil {
+			return nil, nil
+		}
+		return readManaged(r, a.Account, policyARN)
+	})
 }
 
 // ARN implements authorize.Identities.
 func (s *Service) ARN(ctx context.Context, account, kind, name string) (string, error) {
-	return cached(s, ctx, func(c *compiled) map[string]string { return c.arns }, account+" "+kind+" "+name,
-		func(r kv.Reader) (string, error) {
-			path := "/"
-			switch kind {
-			case "role":
-				rec, ok, err := kv.GetJSON[role](r, roleKey(account, name))
-				if err != nil {
-					return "", err
-				}
-				if ok {
-					path, name = rec.Path, rec.Name
-				}
+	pick := func(c *compiled) map[string]string { return c.arns }
+	key := account + " " + kind + " " + name
+	if known, ok := recall(s, pick, key); ok {
+		return known, nil
+	}
+	return learn(s, ctx, pick, key, func(r kv.Reader) (string, error) {
+		path, name := "/", name
+		switch kind {
+		case "role":
+			rec, ok, err := kv.GetJSON[role](r, roleKey(account, name))
+			if err != nil {
+				return "", err
 			}
-			return entityARN(account, kind, path, name), nil
-		})
+			if ok {
+				path, name = rec.Path, rec.Name
+			}
+		}
+		return entityARN(account, kind, path, name), nil
+	})
 }
 
 // readIdentity reads a role with its policies.
