@@ -19,7 +19,7 @@ import (
 )
 
 // Function is one version of a function as it was when the invocation was accepted. It must not be changed once it
-// was given to Invoke; environments are shared only among invocations with the same ARN, Version and Revision.
+// was given to Invoke; environments are shared only among invocations with the same ARN, Version, Revision and TenantID.
 type Function struct {
 	Account, Region string
 	Name            string
@@ -51,7 +51,7 @@ type Request struct {
 	Trace           string // X-Amzn-Trace-Id
 	ClientContext   string // JSON, decoded from base64
 	CognitoIdentity string // JSON
-	TenantID        string
+	TenantID        string // of a function that keeps tenants apart
 	ContentType     string // of Payload; empty means application/json
 	Payload         []byte // at most 6 MiB, checked by the caller
 	LogTail         bool   // collect the last 4 KiB of the invocation's log

@@ -550,6 +550,22 @@ func TestNewRevisionGetsNewEnvironments(t *testing.T) {
 	}
 }
 
+func TestTenantsShareNoEnvironment(t *testing.T) {
+	h := newHarness(t, testLimits())
+	fn := h.function()
+	var got []string
+	for _, tenant := range []string{"a", "b", "a", "b", "b"} {
+		r, err := h.Invoke(t.Context(), fn, &Request{RequestID: call.NewRequestID(), TenantID: tenant, Payload: []byte(`{"do":"count"}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, tenant+string(r.Payload))
+	}
+	if want := "a1 b1 a2 b2 b3"; strings.Join(got, " ") != want {
+		t.Errorf("invocations by tenant and environment: %v, want %s", got, want)
+	}
+}
+
 func TestConcurrentInvocationsDoNotCross(t *testing.T) {
 	l := testLimits()
 	l.MemoryMB = 1024 // eight environments

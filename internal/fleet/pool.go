@@ -6,9 +6,13 @@ import (
 )
 
 // poolKey names the environments that may serve one another's invocations.
-type poolKey struct{ arn, version, revision string }
+type poolKey struct{ arn, version, revision, tenant string }
 
-func (fn *Function) key() poolKey { return poolKey{fn.ARN, fn.Version, fn.Revision} }
+func (fn *Function) key(tenant string) poolKey {
+	return poolKey{fn.ARN, fn.Version, fn.Revision, tenant}
+}
+
+func (j *job) key() poolKey { return j.fn.key(j.req.TenantID) }
 
 // pool is the environments of one revision of a function. Fleet.mu guards it.
 type pool struct {
@@ -35,10 +39,9 @@ const (
 	maxFinishWait = time.Second
 )
 
-// poolLocked finds or makes the pool of a function. The first of a new revision retires what the old ones left. Whoever does
+// poolLocked finds or makes a pool. The first of a new revision retires what the old ones left. Whoever does
 // not become a user of it calls dropLocked.
-func (f *Fleet) poolLocked(fn *Function) *pool {
-	key := fn.key()
+func (f *Fleet) poolLocked(key poolKey) *pool {
 	p := f.pools[key]
 	if p == nil {
 		p = &pool{key: key, share: f.shareLocked(key.arn)}
@@ -66,7 +69,7 @@ func (f *Fleet) admit(j *job) (env *environment, wait time.Duration, err error) 
 	if f.stopping {
 		return nil, 0, ErrStopping
 	}
-	p := f.poolLocked(j.fn)
+	p := f.poolLocked(j.key())
 	s := p.share
 	defer func() {
 		if err == nil {
@@ -149,7 +152,7 @@ func (p *pool) dequeueLocked(j *job) bool {
 func (f *Fleet) again(j *job) (wait time.Duration, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := f.pools[j.fn.key()]
+	p := f.pools[j.key()]
 	if p == nil || !p.dequeueLocked(j) {
 		return forever, nil
 	}
@@ -182,7 +185,7 @@ const forever = 1<<63 - 1
 func (f *Fleet) abandon(j *job) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := f.pools[j.fn.key()]
+	p := f.pools[j.key()]
 	if p == nil || !p.dequeueLocked(j) {
 		return false
 	}

@@ -69,7 +69,7 @@ func (f *Fleet) Provision(config string, want []Provision) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, o := range slices.Clone(f.orders) {
-		if o.config == config && !slices.ContainsFunc(want, func(w Provision) bool { return w.Function.key() == o.pool.key && w.Count > 0 }) {
+		if o.config == config && !slices.ContainsFunc(want, func(w Provision) bool { return w.Function.key("") == o.pool.key && w.Count > 0 }) {
 			f.cancelLocked(o)
 		}
 	}
@@ -80,9 +80,9 @@ func (f *Fleet) Provision(config string, want []Provision) {
 		if w.Count <= 0 {
 			continue
 		}
-		i := slices.IndexFunc(f.orders, func(o *order) bool { return o.config == config && o.pool.key == w.Function.key() })
+		i := slices.IndexFunc(f.orders, func(o *order) bool { return o.config == config && o.pool.key == w.Function.key("") })
 		if i < 0 {
-			o := &order{config: config, fn: w.Function, pool: f.poolLocked(w.Function)}
+			o := &order{config: config, fn: w.Function, pool: f.poolLocked(w.Function.key(""))}
 			o.pool.orders = append(o.pool.orders, o)
 			i = len(f.orders)
 			f.orders = append(f.orders, o)

@@ -98,6 +98,9 @@ func (s *Service) configure(d *deployment, in *settings, c scope) error {
 	if d.SnapStart == lambdaapi.SnapStartApplyOnPublishedVersions && !snapStarts(d.Runtime) {
 		return lambdaapi.ErrInvalidParameterValueException("%s is not supported for SnapStart enabled functions.", d.Runtime)
 	}
+	if d.SnapStart != lambdaapi.SnapStartApplyOnNone && d.Tenancy != "" {
+		return lambdaapi.ErrInvalidParameterValueException("SnapStart is not supported for functions with tenancy configuration.")
+	}
 	if in.VpcConfig != nil {
 		if err := checkVPC(in.VpcConfig); err != nil {
 			return err
@@ -317,6 +320,9 @@ func (c scope) describe(v *version, qualifier string, list bool) *lambdaapi.Func
 	if d.DetachedVPC {
 		out.VpcConfig = &lambdaapi.VpcConfigResponse{SubnetIds: []string{}, SecurityGroupIds: []string{}, VpcId: new(""), Ipv6AllowedForDualStack: &d.VPCIPv6}
 	}
+	if d.Tenancy != "" {
+		out.TenancyConfig = &lambdaapi.TenancyConfig{TenantIsolationMode: &d.Tenancy}
+	}
 	for i := range d.Layers {
 		out.Layers = append(out.Layers, lambdaapi.Layer{Arn: &d.Layers[i].ARN, CodeSize: &d.Layers[i].Size})
 	}
@@ -324,7 +330,7 @@ func (c scope) describe(v *version, qualifier string, list bool) *lambdaapi.Func
 		return out
 	}
 	if v.RuntimeID != "" {
-		out.RuntimeVersionConfig = &lambdaapi.RuntimeVersionConfig{RuntimeVersionArn: new("arn:aws:lambda:" + c.region + "::runtime:" + v.RuntimeID)}
+		out.RuntimeVersionConfig = &lambdaapi.RuntimeVersionConfig{RuntimeVersionArn: new(c.runtimeARN(v.RuntimeID))}
 	}
 	out.State, out.StateReason, out.StateReasonCode = v.State.members()
 	out.LastUpdateStatus, out.LastUpdateStatusReason, out.LastUpdateStatusReasonCode = v.Update.members()

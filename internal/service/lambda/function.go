@@ -41,9 +41,20 @@ func (s *Service) createFunction(ctx context.Context, in *lambdaapi.CreateFuncti
 	}
 	d.Unzipped = unzippedSize(code.ZipFile)
 	// Unpacking is dear, so it is not done for a name that is taken or with layers that will not do.
+	var signing string
 	may := func(r kv.Reader) error {
 		if err := nameFree(r, c, ref.name); err != nil {
 			return err
+		}
+		if deref(in.CodeSigningConfigArn) != "" {
+			bound, err := bindable(ctx, r, in.CodeSigningConfigArn)
+			if err != nil {
+				return err
+			}
+			signing = bound.ID
+			if err := c.checkSigned(r, &function{Name: ref.name, CodeSigning: signing}); err != nil {
+				return err
+			}
 		}
 		return s.attach(ctx, r, &d, in.Layers)
 	}
@@ -70,6 +81,7 @@ func (s *Service) createFunction(ctx context.Context, in *lambdaapi.CreateFuncti
 			return err
 		}
 		f := &function{Name: ref.name, Tags: in.Tags}
+		c.bind(tx, f, signing)
 		v := newVersion(ref.name, d, s.now())
 		v.RuntimeID = runtimeID
 		shown = v
@@ -123,11 +135,6 @@ func (s *Service) created(in *lambdaapi.CreateFunctionInput, name string, c scop
 	switch {
 	case !zip:
 		return d, errNotServed("PackageType Image: functions from container images are")
-	case in.CodeSigningConfigArn != nil && *in.CodeSigningConfigArn != "":
-		return d, lambdaapi.ErrCodeSigningConfigNotFoundException(
-			"The code signing configuration cannot be found. Check that the provided configuration is not deleted: %s.", *in.CodeSigningConfigArn)
-	case in.TenancyConfig != nil:
-		return d, errNotServed("TenancyConfig: tenant isolation is")
 	case in.PublishTo != nil:
 		return d, errNotServed("PublishTo: Lambda Managed Instances are")
 	case in.Runtime == nil || in.Handler == nil || *in.Handler == "":
@@ -137,6 +144,9 @@ func (s *Service) created(in *lambdaapi.CreateFunctionInput, name string, c scop
 	}
 	if err := checkTags(in.Tags, s.limits.Tags); err != nil {
 		return d, err
+	}
+	if in.TenancyConfig != nil {
+		assign(&d.Tenancy, in.TenancyConfig.TenantIsolationMode)
 	}
 	err := s.configure(&d, &settings{
 		Role: in.Role, Handler: in.Handler, Description: in.Description, Timeout: in.Timeout, MemorySize: in.MemorySize,
@@ -305,6 +315,13 @@ func (s *Service) updateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFu
 		if err != nil {
 			return nil, err
 		}
+		f, err := c.function(r, ref.name)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.checkSigned(r, f); err != nil {
+			return nil, err
+		}
 		d := v.Deployment
 		d.Unzipped = size
 		return v, s.checkSize(&d)
@@ -395,6 +412,15 @@ func (s *Service) updateFunctionConfiguration(ctx context.Context, in *lambdaapi
 		if err := s.attach(ctx, tx, &d, in.Layers); err != nil {
 			return err
 		}
+		if len(in.Layers) > 0 {
+			f, err := c.function(tx, ref.name)
+			if err != nil {
+				return err
+			}
+			if err := c.checkSigned(tx, f); err != nil {
+				return err
+			}
+		}
 		d.ID = id
 		v.deploy(d, s.now())
 		return putVersion(tx, c, &before, v)
@@ -473,6 +499,7 @@ func (c scope) deleteAll(tx kv.Tx, name string) error {
 		}
 		tx.Delete(e.Key)
 	}
+	c.bind(tx, f, "")
 	if err := c.unhang(tx, name, nil); err != nil {
 		return err
 	}

@@ -206,15 +206,18 @@ func TestCreateFunctionErrors(t *testing.T) {
 		"image":        {func(i *in) { i.PackageType = new("Image") }, param, 400, "PackageType Image: functions from container images are not served by Mayfly yet."},
 		"image config": {func(i *in) { i.ImageConfig = &lambdaapi.ImageConfig{} }, param, 400, "Please don't provide ImageConfig"},
 		"durable":      {func(i *in) { i.DurableConfig = &lambdaapi.DurableConfig{} }, param, 400, "DurableConfig: durable functions are not served by Mayfly yet."},
-		"tenants":      {func(i *in) { i.TenancyConfig = &lambdaapi.TenancyConfig{TenantIsolationMode: new("PER_TENANT")} }, param, 400, "TenancyConfig: tenant isolation is not served by Mayfly yet."},
-		"no code":      {func(i *in) { i.Code = &lambdaapi.FunctionCode{} }, param, 400, "Please provide a source for function code."},
-		"image code":   {func(i *in) { i.Code = &lambdaapi.FunctionCode{ImageUri: new("x")} }, param, 400, "Please don't provide ImageUri when creating a function with packageType Zip."},
-		"S3":           {func(i *in) { i.Code = &lambdaapi.FunctionCode{S3Bucket: new("bbb"), S3Key: new("k")} }, param, 400, "S3Bucket and S3Key: send the archive as ZipFile. Code from Amazon S3 is not served by Mayfly yet."},
-		"S3 and zip":   {func(i *in) { i.Code.S3Bucket = new("bbb") }, param, 400, "Please do not provide other FunctionCode parameters when providing a ZipFile."},
-		"no zip":       {func(i *in) { i.Code.ZipFile = []byte("text") }, param, 400, "Could not unzip uploaded file. Please check your file, then try to upload again."},
-		"empty":        {func(i *in) { i.Code.ZipFile = []byte{} }, param, 400, "Could not unzip uploaded file. Please check your file, then try to upload again."},
-		"empty zip":    {func(i *in) { i.Code.ZipFile = makeZip(t) }, param, 400, "Uploaded file must be a non-empty zip"},
-		"traversal":    {func(i *in) { i.Code.ZipFile = makeZip(t, file{name: "../x", body: "x"}) }, param, 400, "Could not unzip uploaded file."},
+		"tenants": {func(i *in) {
+			i.TenancyConfig, i.Runtime = &lambdaapi.TenancyConfig{TenantIsolationMode: new("PER_TENANT")}, new("python3.13")
+			i.SnapStart = &lambdaapi.SnapStart{ApplyOn: new("PublishedVersions")}
+		}, param, 400, "SnapStart is not supported for functions with tenancy configuration."},
+		"no code":    {func(i *in) { i.Code = &lambdaapi.FunctionCode{} }, param, 400, "Please provide a source for function code."},
+		"image code": {func(i *in) { i.Code = &lambdaapi.FunctionCode{ImageUri: new("x")} }, param, 400, "Please don't provide ImageUri when creating a function with packageType Zip."},
+		"S3":         {func(i *in) { i.Code = &lambdaapi.FunctionCode{S3Bucket: new("bbb"), S3Key: new("k")} }, param, 400, "S3Bucket and S3Key: send the archive as ZipFile. Code from Amazon S3 is not served by Mayfly yet."},
+		"S3 and zip": {func(i *in) { i.Code.S3Bucket = new("bbb") }, param, 400, "Please do not provide other FunctionCode parameters when providing a ZipFile."},
+		"no zip":     {func(i *in) { i.Code.ZipFile = []byte("text") }, param, 400, "Could not unzip uploaded file. Please check your file, then try to upload again."},
+		"empty":      {func(i *in) { i.Code.ZipFile = []byte{} }, param, 400, "Could not unzip uploaded file. Please check your file, then try to upload again."},
+		"empty zip":  {func(i *in) { i.Code.ZipFile = makeZip(t) }, param, 400, "Uploaded file must be a non-empty zip"},
+		"traversal":  {func(i *in) { i.Code.ZipFile = makeZip(t, file{name: "../x", body: "x"}) }, param, 400, "Could not unzip uploaded file."},
 		"lying zip": {func(i *in) {
 			i.Code.ZipFile = makeZip(t, file{name: "f", body: deflated(t, 5000), size: 10, method: 8})
 		}, param, 400, "Could not unzip uploaded file."},

@@ -39,14 +39,14 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 	if err != nil {
 		return nil, err
 	}
+	if err := t.first.checkTenant(in.TenantId); err != nil {
+		return nil, err
+	}
 	switch {
 	case kind == lambdaapi.InvocationTypeEvent:
 		return nil, errNotServed("InvocationType Event: asynchronous invocation is")
 	case in.DurableExecutionName != nil:
 		return nil, errNotServed("DurableExecutionName: durable functions are")
-	case in.TenantId != nil:
-		return nil, lambdaapi.ErrInvalidParameterValueException(
-			"The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try again.")
 	case kind == lambdaapi.InvocationTypeDryRun:
 		return &lambdaapi.InvokeOutput{StatusCode: &statusNoContent}, nil
 	}
@@ -77,6 +77,7 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 		InvokedARN:    t.arn,
 		Trace:         trace(info),
 		ClientContext: client,
+		TenantID:      deref(in.TenantId),
 		Payload:       payload,
 		LogTail:       tail,
 	})
@@ -95,6 +96,19 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 		out.LogResult = new(base64.StdEncoding.EncodeToString(res.LogTail))
 	}
 	return out, nil
+}
+
+// checkTenant checks that an invocation names a tenant exactly if the function keeps tenants apart.
+func (e *executable) checkTenant(tenant *string) error {
+	switch named := tenant != nil && *tenant != ""; {
+	case e.tenants && !named:
+		return lambdaapi.ErrInvalidParameterValueException(
+			"The invoked function is enabled with tenancy configuration. Add a valid tenant ID in your request and try again.")
+	case !e.tenants && named:
+		return lambdaapi.ErrInvalidParameterValueException(
+			"The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try again.")
+	}
+	return nil
 }
 
 // trace is the X-Amzn-Trace-Id of an invocation. Lambda gives every one its own, whether or not it is sampled, and code

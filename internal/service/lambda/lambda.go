@@ -159,16 +159,28 @@ func (s *Service) Register(mux *smithy.Mux) {
 	lambdaapi.RemoveLayerVersionPermission.Handle(mux, s.removeLayerVersionPermission)
 	lambdaapi.GetLayerVersionPolicy.Handle(mux, s.getLayerVersionPolicy)
 
+	lambdaapi.CreateCodeSigningConfig.Handle(mux, s.createCodeSigningConfig)
+	lambdaapi.GetCodeSigningConfig.Handle(mux, s.getCodeSigningConfig)
+	lambdaapi.UpdateCodeSigningConfig.Handle(mux, s.updateCodeSigningConfig)
+	lambdaapi.DeleteCodeSigningConfig.Handle(mux, s.deleteCodeSigningConfig)
+	lambdaapi.ListCodeSigningConfigs.Handle(mux, s.listCodeSigningConfigs)
+	lambdaapi.ListFunctionsByCodeSigningConfig.Handle(mux, s.listFunctionsByCodeSigningConfig)
+	lambdaapi.PutFunctionCodeSigningConfig.Handle(mux, s.putFunctionCodeSigningConfig)
+	lambdaapi.GetFunctionCodeSigningConfig.Handle(mux, s.getFunctionCodeSigningConfig)
+	lambdaapi.DeleteFunctionCodeSigningConfig.Handle(mux, s.deleteFunctionCodeSigningConfig)
+
 	lambdaapi.TagResource.Handle(mux, s.tagResource)
 	lambdaapi.UntagResource.Handle(mux, s.untagResource)
 	lambdaapi.ListTags.Handle(mux, s.listTags)
 
 	lambdaapi.GetAccountSettings.Handle(mux, s.getAccountSettings)
-	lambdaapi.GetFunctionCodeSigningConfig.Handle(mux, s.getFunctionCodeSigningConfig)
 	lambdaapi.GetFunctionConcurrency.Handle(mux, s.getFunctionConcurrency)
 	lambdaapi.GetFunctionRecursionConfig.Handle(mux, s.getFunctionRecursionConfig)
 	lambdaapi.GetPolicy.Handle(mux, s.getPolicy)
 	lambdaapi.GetRuntimeManagementConfig.Handle(mux, s.getRuntimeManagementConfig)
+	lambdaapi.PutRuntimeManagementConfig.Handle(mux, s.putRuntimeManagementConfig)
+	lambdaapi.GetFunctionScalingConfig.Handle(mux, s.getFunctionScalingConfig)
+	lambdaapi.PutFunctionScalingConfig.Handle(mux, s.putFunctionScalingConfig)
 
 	lambdaapi.Invoke.Handle(mux, s.invoke)
 }

@@ -46,18 +46,6 @@ func (s *Service) getAccountSettings(ctx context.Context, _ *lambdaapi.GetAccoun
 	}, nil
 }
 
-func (s *Service) getFunctionCodeSigningConfig(ctx context.Context, in *lambdaapi.GetFunctionCodeSigningConfigInput) (*lambdaapi.GetFunctionCodeSigningConfigOutput, error) {
-	c, ref, err := locateUnqualified(ctx, "GetFunctionCodeSigningConfig", in.FunctionName)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.lookup(ctx, c, ref); err != nil {
-		return nil, err
-	}
-	// AWS: neither member if no configuration is bound, although the model requires both.
-	return nil, nil
-}
-
 func (s *Service) getFunctionConcurrency(ctx context.Context, in *lambdaapi.GetFunctionConcurrencyInput) (*lambdaapi.GetFunctionConcurrencyOutput, error) {
 	c, ref, err := locateUnqualified(ctx, "GetFunctionConcurrency", in.FunctionName)
 	if err != nil {
@@ -87,21 +75,4 @@ func (s *Service) getPolicy(ctx context.Context, in *lambdaapi.GetPolicyInput) (
 		return nil, err
 	}
 	return nil, lambdaapi.ErrResourceNotFoundException("The resource you requested does not exist.")
-}
-
-func (s *Service) getRuntimeManagementConfig(ctx context.Context, in *lambdaapi.GetRuntimeManagementConfigInput) (*lambdaapi.GetRuntimeManagementConfigOutput, error) {
-	c, ref, err := locate(ctx, "GetRuntimeManagementConfig", in.FunctionName, in.Qualifier)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.lookup(ctx, c, ref); err != nil {
-		return nil, err
-	}
-	if ref.qualifier == "" {
-		ref.qualifier = latest
-	}
-	return &lambdaapi.GetRuntimeManagementConfigOutput{
-		UpdateRuntimeOn: new(lambdaapi.UpdateRuntimeOnAuto),
-		FunctionArn:     new(c.qualifiedARN(ref.name, ref.qualifier)),
-	}, nil
 }

@@ -19,6 +19,8 @@ import (
 //	lambda, account, region, "of", name, qualifier, kind what hangs on a function, version or alias; see hangingKey
 //	lambda, account, region, "layer", name               layer
 //	lambda, account, region, "layer-version", name, number   layerVersion
+//	lambda, account, region, "code-signing", id          codeSigning
+//	lambda, account, region, "code-signing.use", id, name    empty: this function is bound to it
 //	lambda.transition, account, region, name, number     empty: this version is Pending or InProgress
 //	lambda.archive, digest                               empty: this service has put the blob, or is about to
 //	lambda.archive.use, digest, account, region, name, number   empty: this version needs that archive
@@ -133,6 +135,28 @@ func (c scope) allLayerVersions() kv.Range {
 	return kv.Prefix(prefix, c.account, c.region, "layer-version")
 }
 
+func (c scope) codeSigningKey(id string) []byte {
+	return kv.Key(prefix, c.account, c.region, "code-signing", id)
+}
+
+func (c scope) codeSignings() kv.Range {
+	return kv.Prefix(prefix, c.account, c.region, "code-signing")
+}
+
+func (c scope) codeSigningUseKey(id, name string) []byte {
+	return kv.Key(prefix, c.account, c.region, "code-signing.use", id, name)
+}
+
+// codeSigningUses is the functions that are bound to a configuration.
+func (c scope) codeSigningUses(id string) kv.Range {
+	return kv.Prefix(prefix, c.account, c.region, "code-signing.use", id)
+}
+
+// codeSigningGuard guards which functions are bound to a configuration.
+func (c scope) codeSigningGuard(id string) kv.Guard {
+	return kv.GuardFor(prefix, c.account, c.region, "code-signing.use", id)
+}
+
 func (c scope) layerUseKey(digest, name string, number int64) []byte {
 	return kv.Key(usePrefix, digest, c.account, c.region, "layer", name, number)
 }
@@ -145,6 +169,7 @@ type function struct {
 	Name        string            `json:"name"`
 	Tags        map[string]string `json:"tags,omitempty"`
 	LastVersion int64             `json:"lastVersion,omitempty"` // highest number ever published; none is used twice
+	CodeSigning string            `json:"codeSigning,omitempty"` // ID of the configuration that it is bound to
 }
 
 // version is $LATEST or a published version.
@@ -195,6 +220,7 @@ type deployment struct {
 	Logging       logging            `json:"logging"`
 	Tracing       string             `json:"tracing"`
 	SnapStart     string             `json:"snapStart"`
+	Tenancy       string             `json:"tenancy,omitempty"` // TenantIsolationMode
 	DeadLetter    string             `json:"deadLetter,omitempty"`
 	DetachedVPC   bool               `json:"detachedVpc,omitempty"` // an empty VpcConfig was given
 	VPCIPv6       bool               `json:"vpcIpv6,omitempty"`

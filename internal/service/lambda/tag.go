@@ -14,42 +14,33 @@ func (s *Service) tagResource(ctx context.Context, in *lambdaapi.TagResourceInpu
 	if len(in.Tags) == 0 {
 		return nil, lambdaapi.ErrInvalidParameterValueException("An error occurred and the request cannot be processed.")
 	}
-	return nil, s.changeTags(ctx, "TagResource", in.Resource, func(f *function) error {
-		tags := maps.Clone(f.Tags)
-		if tags == nil {
-			tags = map[string]string{}
-		}
+	return nil, s.changeTags(ctx, "TagResource", in.Resource, func(tags map[string]string) error {
 		maps.Copy(tags, in.Tags)
-		f.Tags = tags
 		return checkTags(tags, s.limits.Tags)
 	})
 }
 
 func (s *Service) untagResource(ctx context.Context, in *lambdaapi.UntagResourceInput) (*lambdaapi.UntagResourceOutput, error) {
-	return nil, s.changeTags(ctx, "UntagResource", in.Resource, func(f *function) error {
+	return nil, s.changeTags(ctx, "UntagResource", in.Resource, func(tags map[string]string) error {
 		for _, k := range in.TagKeys {
-			delete(f.Tags, k)
+			delete(tags, k)
 		}
 		return nil
 	})
 }
 
 func (s *Service) listTags(ctx context.Context, in *lambdaapi.ListTagsInput) (*lambdaapi.ListTagsOutput, error) {
-	c, name, err := taggable(ctx, "ListTags", in.Resource)
+	t, err := findTagged(ctx, "ListTags", in.Resource)
 	if err != nil {
 		return nil, err
 	}
 	out := &lambdaapi.ListTagsOutput{Tags: map[string]string{}}
 	err = s.db.View(ctx, func(r kv.Reader) error {
-		f, err := getFunction(r, c, name)
-		if err != nil {
-			return err
+		tags, _, err := t.read(r)
+		if err == nil {
+			maps.Copy(out.Tags, *tags)
 		}
-		if f == nil {
-			return errNoFunction(c.qualifiedARN(name, ""))
-		}
-		maps.Copy(out.Tags, f.Tags)
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -57,35 +48,66 @@ func (s *Service) listTags(ctx context.Context, in *lambdaapi.ListTagsInput) (*l
 	return out, nil
 }
 
-func (s *Service) changeTags(ctx context.Context, operation string, resource *string, change func(*function) error) error {
-	c, name, err := taggable(ctx, operation, resource)
+func (s *Service) changeTags(ctx context.Context, operation string, resource *string, change func(map[string]string) error) error {
+	t, err := findTagged(ctx, operation, resource)
 	if err != nil {
 		return err
 	}
 	return s.db.Update(ctx, func(tx kv.Tx) error {
-		f, err := getFunction(tx, c, name)
+		tags, write, err := t.read(tx)
 		if err != nil {
 			return err
 		}
-		if f == nil {
-			return errNoFunction(c.qualifiedARN(name, ""))
+		if *tags == nil {
+			*tags = map[string]string{}
 		}
-		if err := change(f); err != nil {
+		if err := change(*tags); err != nil {
 			return err
 		}
-		return kv.SetJSON(tx, c.functionKey(name), f)
+		return write(tx)
 	})
 }
 
-// taggable reads the ARN of a tagged resource: functions are the only ones here.
-func taggable(ctx context.Context, operation string, resource *string) (scope, string, error) {
+// tagged is a resource that may have tags.
+type tagged struct {
+	scope
+	function    string // its name, or
+	codeSigning string // its ID
+}
+
+// read reads the resource and returns where its tags are; write stores it.
+func (t *tagged) read(r kv.Reader) (tags *map[string]string, write func(kv.Tx) error, err error) {
+	if t.codeSigning != "" {
+		s, err := t.scope.codeSigning(r, t.codeSigning)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &s.Tags, func(tx kv.Tx) error { return kv.SetJSON(tx, t.codeSigningKey(s.ID), s) }, nil
+	}
+	f, err := t.scope.function(r, t.function)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &f.Tags, func(tx kv.Tx) error { return kv.SetJSON(tx, t.functionKey(f.Name), f) }, nil
+}
+
+// findTagged reads the ARN of a resource that may have tags.
+func findTagged(ctx context.Context, operation string, resource *string) (*tagged, error) {
 	given := deref(resource)
-	if a, err := arn.Parse(given); err != nil || !strings.HasPrefix(a.Resource, "function:") {
-		return scope{}, "", lambdaapi.ErrResourceNotFoundException("Resource not found: %s", given)
+	a, err := arn.Parse(given)
+	if err != nil {
+		return nil, lambdaapi.ErrResourceNotFoundException("Resource not found: %s", given)
 	}
-	c, ref, err := locate(ctx, operation, resource, nil)
-	if err == nil && ref.qualifier != "" {
-		err = lambdaapi.ErrInvalidParameterValueException("Tags on function aliases and versions are not supported. Please specify a function ARN.")
+	switch kind, _, _ := strings.Cut(a.Resource, ":"); kind {
+	case "function":
+		c, ref, err := locate(ctx, operation, resource, nil)
+		if err == nil && ref.qualifier != "" {
+			err = lambdaapi.ErrInvalidParameterValueException("Tags on function aliases and versions are not supported. Please specify a function ARN.")
+		}
+		return &tagged{scope: c, function: ref.name}, err
+	case "code-signing-config":
+		c, id, err := locateCodeSigning(ctx, operation, resource)
+		return &tagged{scope: c, codeSigning: id}, err
 	}
-	return c, ref.name, err
+	return nil, lambdaapi.ErrResourceNotFoundException("Resource not found: %s", given)
 }

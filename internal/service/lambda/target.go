@@ -24,6 +24,7 @@ type executable struct {
 	function *fleet.Function
 	version  string
 	code     loans
+	tenants  bool // every invocation names one
 }
 
 // pick chooses the version of one invocation.
@@ -199,5 +200,5 @@ func (s *Service) executable(ctx context.Context, c scope, v *version) (executab
 		ApplicationLogLevel: d.Logging.Application,
 		SystemLogLevel:      d.Logging.System,
 	}
-	return executable{f, v.name(), code}, nil
+	return executable{f, v.name(), code, d.Tenancy != ""}, nil
 }
