@@ -39,23 +39,19 @@ type Authorizer struct {
 	log        *slog.Logger
 	pool       sync.Pool
 
-	documents  sync.RWMutex
-	compiled   map[string]*iampolicy.Compiled // inline session policies by their text
+	documents  Documents // inline session policies
 	refusals   refusals
 	used       used
 	db         kv.DB
 	recordings chan struct{} // wakes Run
 }
 
-// maxCompiled bounds the session policies that are kept ready.
-const maxCompiled = 1024
-
 // New returns an Authorizer. Identities, and Resources of the services that have policies or tags, are registered before the
 // first call.
 func New(d Deps) (*Authorizer, error) {
 	a := &Authorizer{
 		rules: map[*smithy.OpInfo]*rule{}, codes: map[string]string{}, identities: nobody{}, resources: map[string]Resources{},
-		dev: d.Dev, log: d.Log, db: d.DB, compiled: map[string]*iampolicy.Compiled{}, recordings: make(chan struct{}, 1),
+		dev: d.Dev, log: d.Log, db: d.DB, recordings: make(chan struct{}, 1),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -303,9 +299,9 @@ func sameIdentity(id *Identity, p *call.Principal) bool {
 
 func (e *evaluation) sessionPolicies(s *call.Session) error {
 	for _, document := range s.Policies {
-		c, err := e.a.document(document)
+		c, err := e.a.documents.Compile(document, iampolicy.Identity, "session policy")
 		if err != nil {
-			return err
+			return fmt.Errorf("session policy: %w", err)
 		}
 		e.session = append(e.session, c)
 	}
@@ -321,28 +317,6 @@ func (e *evaluation) sessionPolicies(s *call.Session) error {
 	}
 	e.policies.Session = e.session
 	return nil
-}
-
-// document compiles an inline session policy, or finds it compiled.
-func (a *Authorizer) document(text string) (*iampolicy.Compiled, error) {
-	a.documents.RLock()
-	c := a.compiled[text]
-	a.documents.RUnlock()
-	if c != nil {
-		return c, nil
-	}
-	p, err := iampolicy.Parse(text, iampolicy.Identity)
-	if err != nil {
-		return nil, fmt.Errorf("session policy: %w", err)
-	}
-	c = iampolicy.Compile(p, "session policy")
-	a.documents.Lock()
-	defer a.documents.Unlock()
-	if len(a.compiled) >= maxCompiled {
-		clear(a.compiled)
-	}
-	a.compiled[text] = c
-	return c, nil
 }
 
 // nothing is the policy of what has none, where one is needed.

@@ -197,7 +197,7 @@ func (e *evaluation) eachKey(yield func(string)) {
 		tags("aws:PrincipalTag/", e.caller.Session.Tags)
 	}
 	for _, k := range e.check.keys {
-		yield(k.name)
+		yield(k.given)
 	}
 	if e.check.tags != nil {
 		eachTag(e.in, e.check.tags, func(k, _ string) bool { yield("aws:RequestTag/" + k); return true })

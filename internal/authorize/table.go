@@ -42,8 +42,9 @@ type check struct {
 }
 
 type key struct {
-	name string // lower case
-	from source
+	name  string // lower case
+	given string // as AWS writes it
+	from  source
 }
 
 // source is where the values of a key come from.
@@ -146,7 +147,7 @@ func compileRule(op *smithy.OpInfo, words []string) (*rule, error) {
 }
 
 func (c *check) addKey(op *smithy.OpInfo, name, value string) error {
-	k := key{name: strings.ToLower(name)}
+	k := key{name: strings.ToLower(name), given: name}
 	switch {
 	case value == "boundary()":
 		k.from.boundary = true

@@ -111,6 +111,8 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	}
 	c.authorizer.RegisterIdentities(iam)
 	c.authorizer.RegisterResources("iam", iam)
+	c.authorizer.RegisterResources("lambda", &lambdaResources{lambda: c.lambda, gate: c.gate})
+	c.authorizer.RegisterResources("logs", logsResources{c.gate})
 	c.lambda.Register(c.mux)
 	c.logs.Register(c.mux)
 	iam.Register(c.mux)

@@ -1,0 +1,197 @@
+"""What policies allow: sessions of a role, as its functions have them, and functions themselves."""
+
+import json
+
+import boto3
+from botocore.config import Config
+
+from identity import TRUST, Base
+from suite import ACCOUNT, ENDPOINT, REGION, archive, function_arn, iam, invoke, lam, logs, sts
+
+# A function that calls what its event says, with its role's credentials, and answers with the code and message of the error. It signs
+# by hand, since there is no SDK in its environment.
+CALLER = """
+import datetime, hashlib, hmac, http.client, json, os, urllib.parse
+
+def handler(event, context):
+    if event == "credentials":
+        return {k: os.environ[k] for k in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")}
+    u = urllib.parse.urlsplit(os.environ["AWS_ENDPOINT_URL"])
+    body = event.get("body", "").encode()
+    now = datetime.datetime.utcnow().strftime("%Y%m%dT%H%M%SZ")
+    region, service = os.environ["AWS_REGION"], event["service"]
+    headers = dict(event.get("headers", {}), **{"host": u.netloc, "x-amz-date": now, "x-amz-security-token": os.environ["AWS_SESSION_TOKEN"]})
+    names = sorted(headers)
+    canonical = "\\n".join([event["method"], event["path"], "", *(f"{n}:{headers[n]}" for n in names), "", ";".join(names), hashlib.sha256(body).hexdigest()])
+    scope = f"{now[:8]}/{region}/{service}/aws4_request"
+    key = ("AWS4" + os.environ["AWS_SECRET_ACCESS_KEY"]).encode()
+    for part in (now[:8], region, service, "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    text = "\\n".join(["AWS4-HMAC-SHA256", now, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    headers["authorization"] = f"AWS4-HMAC-SHA256 Credential={os.environ['AWS_ACCESS_KEY_ID']}/{scope}, SignedHeaders={';'.join(names)}, Signature={signature}"
+    c = http.client.HTTPConnection(u.netloc)
+    c.request(event["method"], event["path"], body, headers)
+    r = c.getresponse()
+    return [r.status, r.read().decode()]
+"""
+
+
+def allow(action, resource="*", **more):
+    return dict({"Effect": "Allow", "Action": action, "Resource": resource}, **more)
+
+
+def document(*statements):
+    return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+
+
+class Permissions(Base):
+    def setUp(self):
+        """A role without permissions, a function that has it, and its credentials, with which the tests call from outside."""
+        self.rolename = self.name("limited")
+        self.role_arn = self.role(RoleName=self.rolename)["Arn"]
+        self.fn = self.create(Role=self.role_arn, Runtime="python3.11", Handler="app.handler", Code={"ZipFile": archive({"app.py": CALLER})})
+        answer = invoke(self.fn, "credentials")
+        self.assertIsNone(answer.error, answer.raw)
+        self.session = boto3.session.Session(answer.payload["AWS_ACCESS_KEY_ID"], answer.payload["AWS_SECRET_ACCESS_KEY"], answer.payload["AWS_SESSION_TOKEN"], REGION)
+        self.me = f"arn:aws:sts::{ACCOUNT}:assumed-role/{self.rolename}/{self.fn}"
+
+    def client(self, service):
+        return self.session.client(service, endpoint_url=ENDPOINT, config=Config(retries={"total_max_attempts": 1}, parameter_validation=False))
+
+    def grant(self, *statements):
+        iam.put_role_policy(RoleName=self.rolename, PolicyName="p", PolicyDocument=document(*statements))
+
+    def denied(self, action, resource, code="AccessDeniedException", why=None):
+        on = f" on resource: {resource}" if resource else ""
+        why = why or f"because no identity-based policy allows the {action} action"
+        return self.refused(code, 403, f"User: {self.me} is not authorized to perform: {action}{on} {why}")
+
+    def test_identity(self):
+        mine = self.client("lambda")
+        with self.denied("lambda:GetFunction", function_arn(self.fn)):
+            mine.get_function(FunctionName=self.fn)
+        with self.denied("lambda:GetFunction", function_arn("there-is-none")):  # as if there were one
+            mine.get_function(FunctionName="there-is-none")
+        with self.denied("lambda:ListFunctions", None):
+            mine.list_functions()
+        with self.denied("lambda:InvokeFunction", function_arn(self.fn, "$LATEST")):
+            mine.invoke(FunctionName=self.fn, Qualifier="$LATEST")
+        with self.denied("logs:DescribeLogGroups", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group::log-stream:"):
+            self.client("logs").describe_log_groups()
+        with self.denied("iam:GetRole", "role " + self.rolename, "AccessDenied"):
+            self.client("iam").get_role(RoleName=self.rolename)
+        self.assertEqual(self.me, self.client("sts").get_caller_identity()["Arn"], "needs no permission")
+
+        self.grant(allow("lambda:Get*", function_arn(self.fn)), allow("iam:GetRole", self.role_arn))
+        self.assertEqual(self.fn, mine.get_function(FunctionName=self.fn)["Configuration"]["FunctionName"])
+        self.assertEqual(self.role_arn, self.client("iam").get_role(RoleName=self.rolename)["Role"]["Arn"])
+        with self.denied("lambda:GetFunction", function_arn(self.fn, "1")):  # the qualified ARN is another resource
+            mine.get_function(FunctionName=self.fn, Qualifier="1")
+        with self.denied("lambda:DeleteFunction", function_arn(self.fn)):
+            mine.delete_function(FunctionName=self.fn)
+
+    def test_explicit_deny(self):
+        self.grant(allow("lambda:*"), {"Effect": "Deny", "Action": "lambda:Delete*", "Resource": "*"})
+        mine = self.client("lambda")
+        mine.list_functions()
+        with self.denied("lambda:DeleteFunction", function_arn(self.fn), why="with an explicit deny in an identity-based policy"):
+            mine.delete_function(FunctionName=self.fn)
+
+    def test_managed_policies_and_boundary(self):
+        policy = self.policy(json.loads(document(allow("lambda:*"))))["Arn"]
+        iam.attach_role_policy(RoleName=self.rolename, PolicyArn=policy)
+        mine = self.client("lambda")
+        mine.list_functions()
+        boundary = self.policy(json.loads(document(allow("lambda:GetFunction"))))["Arn"]
+        iam.put_role_permissions_boundary(RoleName=self.rolename, PermissionsBoundary=boundary)
+        self.addCleanup(iam.delete_role_permissions_boundary, RoleName=self.rolename)
+        mine.get_function(FunctionName=self.fn)
+        with self.denied("lambda:ListFunctions", None, why="because no permissions boundary allows the lambda:ListFunctions action"):
+            mine.list_functions()
+        iam.create_policy_version(PolicyArn=boundary, PolicyDocument=document(allow("lambda:List*")), SetAsDefault=True)
+        mine.list_functions()
+
+    def test_conditions(self):
+        mine = self.client("lambda")
+        for condition, met in [
+            ({"IpAddress": {"aws:SourceIp": ["10.0.0.0/8", "127.0.0.0/8"]}}, True),
+            ({"NotIpAddress": {"aws:SourceIp": "127.0.0.0/8"}}, False),
+            ({"StringEquals": {"aws:RequestedRegion": REGION}}, True),
+            ({"StringLike": {"aws:UserAgent": "*Boto3*"}}, True),
+            ({"ArnLike": {"aws:PrincipalArn": f"arn:aws:iam::*:role/{self.rolename}"}}, True),
+            ({"ArnEquals": {"lambda:SourceFunctionArn": function_arn(self.fn)}}, True),
+            ({"DateGreaterThan": {"aws:CurrentTime": "2099-01-01T00:00:00Z"}}, False),
+            ({"StringEquals": {"aws:ResourceTag/team": "red"}}, True),
+            ({"StringEquals": {"aws:ResourceTag/team": "${aws:PrincipalTag/Team}"}}, True),
+            ({"StringEquals": {"aws:ResourceTag/other": "red"}}, False),
+            ({"Null": {"aws:TokenIssueTime": "false"}, "Bool": {"aws:MultiFactorAuthPresent": "false"}}, True),
+        ]:
+            with self.subTest(condition):
+                lam.tag_resource(Resource=function_arn(self.fn), Tags={"team": "red"})
+                iam.tag_role(RoleName=self.rolename, Tags=[{"Key": "team", "Value": "red"}])
+                self.grant(allow("lambda:GetFunction", Condition=condition))
+                if met:
+                    mine.get_function(FunctionName=self.fn)
+                else:
+                    with self.denied("lambda:GetFunction", function_arn(self.fn)):
+                        mine.get_function(FunctionName=self.fn)
+
+    def test_request_tags(self):
+        self.grant(allow("iam:CreateRole", Condition={"StringEquals": {"aws:RequestTag/team": "red"}}), allow("iam:TagRole"))
+        mine = self.client("iam")
+        name = self.name("made")
+        with self.denied("iam:CreateRole", f"arn:aws:iam::{ACCOUNT}:role/x/{name}", "AccessDenied"):
+            mine.create_role(RoleName=name, Path="/x/", AssumeRolePolicyDocument=json.dumps(TRUST))
+        mine.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST), Tags=[{"Key": "team", "Value": "red"}])
+        self.addCleanup(self.remove_role, name)
+
+    def test_pass_role(self):
+        target = self.role()["Arn"]
+        self.grant(allow("lambda:*"))
+        mine = self.client("lambda")
+        arguments = dict(FunctionName=self.name(), Role=target, Runtime="python3.11", Handler="app.handler", Code={"ZipFile": archive({"app.py": "def handler(e, c): return 1"})})
+        with self.denied("iam:PassRole", target):
+            mine.create_function(**arguments)
+        self.grant(allow("lambda:*"), allow("iam:PassRole", target, Condition={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}))
+        with self.denied("iam:PassRole", target):
+            mine.create_function(**arguments)
+        self.grant(allow("lambda:*"), allow("iam:PassRole", target, Condition={"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}))
+        mine.create_function(**arguments)
+        self.addCleanup(lam.delete_function, FunctionName=arguments["FunctionName"])
+        with self.denied("iam:PassRole", self.role_arn):
+            mine.update_function_configuration(FunctionName=arguments["FunctionName"], Role=self.role_arn)
+
+    def test_function_does_exactly_what_its_role_allows(self):
+        def call(method, path, service="lambda", **event):
+            got = invoke(self.fn, dict(method=method, path=path, service=service, **event))
+            self.assertIsNone(got.error, got.raw)
+            return got.payload
+
+        other = self.create()
+        path = f"/2015-03-31/functions/{other}/invocations"
+        status, body = call("POST", path, body="{}")
+        self.assertEqual(403, status, body)
+        self.assertIn(f"User: {self.me} is not authorized to perform: lambda:InvokeFunction on resource: {function_arn(other)} because", body)
+        self.grant(allow("lambda:InvokeFunction", function_arn(other)))
+        self.assertEqual(200, call("POST", path, body="{}")[0], "at once, in the same environment")
+        self.assertEqual(403, call("GET", f"/2015-03-31/functions/{other}/configuration")[0])
+        # Its log is stored whatever the role allows.
+        self.assertTrue(logs.filter_log_events(logGroupName="/aws/lambda/" + self.fn)["events"])
+        status, body = call("POST", "/", "logs", body="{}", headers={"x-amz-target": "Logs_20140328.DescribeLogGroups", "content-type": "application/x-amz-json-1.1"})
+        self.assertEqual(400 if status == 400 else 403, status, body)
+        self.assertIn("AccessDeniedException", body)
+        self.grant(allow("logs:DescribeLogGroups", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:*"))
+        status, body = call("POST", "/", "logs", body="{}", headers={"x-amz-target": "Logs_20140328.DescribeLogGroups", "content-type": "application/x-amz-json-1.1"})
+        self.assertEqual(200, status, body)
+
+    def test_a_role_made_again_is_another(self):
+        self.grant(allow("lambda:ListFunctions"))
+        self.client("lambda").list_functions()
+        self.remove_role(self.rolename)
+        with self.denied("lambda:ListFunctions", None):
+            self.client("lambda").list_functions()
+        self.role(RoleName=self.rolename)
+        self.grant(allow("*"))
+        with self.refused("UnrecognizedClientException", 403, "The security token included in the request is invalid."):
+            self.client("lambda").list_functions()
