@@ -41,6 +41,8 @@ type Identity struct {
 	Boundary *iampolicy.Compiled   // nil: none
 	Trust    *iampolicy.Compiled   // of roles
 	Tags     map[string]string
+
+	narrow narrowed
 }
 
 // Resources knows the policies and tags of one service's resources, by ARN and in all accounts and regions. It is called

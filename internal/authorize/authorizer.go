@@ -271,7 +271,7 @@ func (e *evaluation) principal() (subject string, err error) {
 		}
 	}
 	if id := e.identity; id != nil {
-		e.policies.Identity, e.policies.Boundary = id.Policies, id.Boundary
+		e.policies.Boundary = id.Boundary
 	}
 	if s != nil {
 		if s.Function != "" {
@@ -326,7 +326,10 @@ var nothing = &iampolicy.Compiled{}
 func (e *evaluation) ask(q *asked) {
 	e.next()
 	e.request.Action, e.request.Resource, e.request.Context = q.check.action, q.resource, e
-	e.policies.Resource, e.policies.Trust = nil, nil
+	e.policies.Identity, e.policies.Resource, e.policies.Trust = nil, nil, nil
+	if e.identity != nil {
+		e.policies.Identity = e.identity.policies(q.check.action, q.resource)
+	}
 	account := accountOf(q.resource)
 	if account == "" || account == "aws" {
 		account = e.request.Caller.Account

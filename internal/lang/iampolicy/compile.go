@@ -15,6 +15,7 @@ type Compiled struct {
 
 type statement struct {
 	source       *Statement
+	index        int // in the policy
 	sid          string
 	deny         bool
 	notAction    bool
@@ -33,6 +34,7 @@ func Compile(p *Policy, id string) *Compiled {
 	variables := p.Version == version2012
 	for i := range p.Statements {
 		c.statements[i] = compileStatement(&p.Statements[i], variables)
+		c.statements[i].index = i
 	}
 	return c
 }
@@ -63,6 +65,37 @@ func compileStatement(in *Statement, variables bool) statement {
 		}
 	}
 	return s
+}
+
+// Len is the number of statements.
+func (c *Compiled) Len() int { return len(c.statements) }
+
+// Narrow returns the policies with only those statements that can apply to an action on a resource, whoever asks and whatever the condition
+// keys are. They decide on that action and resource as the policies do, and on no other.
+func Narrow(policies []*Compiled, action, resource string) []*Compiled {
+	out := make([]*Compiled, len(policies))
+	for i, c := range policies {
+		n := &Compiled{id: c.id}
+		for j := range c.statements {
+			if c.statements[j].mayApply(action, resource) {
+				n.statements = append(n.statements, c.statements[j])
+			}
+		}
+		out[i] = n
+	}
+	return out
+}
+
+func (s *statement) mayApply(action, resource string) bool {
+	if anyMatch(s.actions, action, nil) == s.notAction {
+		return false
+	}
+	for i := range s.resources {
+		if !s.resources[i].resolves(nil) {
+			return true // it has variables
+		}
+	}
+	return s.resources == nil || anyMatch(s.resources, resource, nil) != s.notResource
 }
 
 // ID returns the id given to Compile.

@@ -7,7 +7,7 @@ type result struct {
 	denied  bool
 	grant   grant // of the strongest statement that allows
 	policy  *Compiled
-	index   int
+	by      *statement
 	present bool // there are policies of this type
 }
 
@@ -26,10 +26,10 @@ func (out *result) ask(c *Compiled, r *Request) {
 		switch {
 		case !ok:
 		case s.deny:
-			out.denied, out.policy, out.index = true, c, i
+			out.denied, out.policy, out.by = true, c, s
 			return
 		case g > out.grant:
-			out.grant, out.policy, out.index = g, c, i
+			out.grant, out.policy, out.by = g, c, s
 		}
 	}
 }
@@ -45,7 +45,7 @@ func ask(policies []*Compiled, r *Request) result {
 func (out *result) decide(t PolicyType, allowed bool) Decision {
 	d := Decision{Allowed: allowed, ExplicitDeny: out.denied, Type: t, Match: Match{Type: t, Statement: -1}}
 	if out.policy != nil && (allowed || out.denied) {
-		d.Match = Match{t, out.policy.id, out.index, out.policy.statements[out.index].sid, out.denied}
+		d.Match = Match{t, out.policy.id, out.by.index, out.by.sid, out.denied}
 	}
 	return d
 }

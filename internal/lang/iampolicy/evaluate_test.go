@@ -326,3 +326,25 @@ func BenchmarkParseAndCompile(b *testing.B) {
 		Compile(p, "p")
 	}
 }
+
+// Narrowed policies decide on their action and resource as the whole do, with the same statement.
+func TestNarrow(t *testing.T) {
+	c := mustCompile(t, Identity, "2012-10-17", "p", `[
+		{"Sid":"A","Effect":"Allow","Action":"s3:*","Resource":"arn:aws:s3:::a/*"},
+		{"Sid":"B","Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::${aws:username}/*"},
+		{"Sid":"C","Effect":"Allow","NotAction":"s3:Put*","Resource":"arn:aws:s3:::c/*"},
+		{"Sid":"D","Effect":"Deny","Action":"s3:GetObject","NotResource":["arn:aws:s3:::a/*","arn:aws:s3:::${aws:username}/*","arn:aws:s3:::c/x"]},
+		{"Sid":"E","Effect":"Deny","Action":"*","Resource":"*","Condition":{"Bool":{"aws:SecureTransport":"false"}}}]`)
+	for _, action := range []string{"s3:GetObject", "s3:PutObject", "sqs:SendMessage"} {
+		for _, resource := range []string{"arn:aws:s3:::a/x", "arn:aws:s3:::bob/x", "arn:aws:s3:::c/x", "arn:aws:s3:::c/y", "*"} {
+			for _, keys := range []Values{nil, {"aws:username": {"bob"}}, {"aws:username": {"c"}, "aws:securetransport": {"false"}}} {
+				r := &Request{Action: action, Resource: resource, Caller: Caller{Type: User, Account: "111122223333", ARN: "arn:aws:iam::111122223333:user/bob"}, Context: keys}
+				all := []*Compiled{c}
+				want, got := Evaluate(r, &Policies{Identity: all}), Evaluate(r, &Policies{Identity: Narrow(all, action, resource)})
+				if got != want {
+					t.Errorf("%s on %s with %v: %+v, want %+v", action, resource, keys, got, want)
+				}
+			}
+		}
+	}
+}
