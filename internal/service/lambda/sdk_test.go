@@ -26,8 +26,17 @@ import (
 	"github.com/mayflyhq/mayfly/internal/gate"
 )
 
-// client returns the real SDK's client for w, over HTTP and without a check of signatures.
+// client returns the real SDK's client for w.
 func (w *world) client() *sdk.Client {
+	w.t.Helper()
+	return sdk.New(sdk.Options{
+		BaseEndpoint: new(w.serve()), Region: testRegion, Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
+		RetryMaxAttempts: 1,
+	})
+}
+
+// serve serves w over HTTP, without a check of signatures, and returns the URL.
+func (w *world) serve() string {
 	w.t.Helper()
 	router := protocol.NewRouter([]*awssmithy.Service{lambdaapi.Service}...)
 	caller := gate.New(w.mux, gate.Authenticated{}, slog.New(slog.DiscardHandler))
@@ -54,10 +63,7 @@ func (w *world) client() *sdk.Client {
 		res.WriteTo(rw)
 	}))
 	w.t.Cleanup(srv.Close)
-	return sdk.New(sdk.Options{
-		BaseEndpoint: &srv.URL, Region: testRegion, Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
-		RetryMaxAttempts: 1,
-	})
+	return srv.URL
 }
 
 // TestSDK takes a function through its life with the real client and its waiters.

@@ -1,14 +1,22 @@
 package lambda
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
 
@@ -293,5 +301,122 @@ func TestDeletionRemovesWhatHangs(t *testing.T) {
 	left(0)
 	if !slices.ContainsFunc(w.keys(), func(k string) bool { return strings.Contains(k, `"of"/"fx"/`) }) {
 		t.Error("a row of another function is gone")
+	}
+}
+
+// TestAliasShares measures the share that each weight gets.
+func TestAliasShares(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	w.created("f", func(in *lambdaapi.CreateFunctionInput) { in.Publish = new(true) })
+	w.settled("f:1")
+	w.update(lambdaapi.UpdateFunctionConfigurationInput{FunctionName: new("f"), Timeout: new(int32(9))})
+	w.publish(lambdaapi.PublishVersionInput{FunctionName: new("f")})
+	must(lambdaapi.CreateAlias.Call(t.Context(), w, &lambdaapi.CreateAliasInput{FunctionName: new("f"), Name: new("a"), FunctionVersion: new("1")}))(t)
+	const n = 4000
+	for _, weight := range []float64{0, 0.01, 0.5, 0.9, 1} {
+		must(lambdaapi.UpdateAlias.Call(t.Context(), w, &lambdaapi.UpdateAliasInput{FunctionName: new("f"), Name: new("a"),
+			RoutingConfig: &lambdaapi.AliasRoutingConfiguration{AdditionalVersionWeights: map[string]float64{"2": weight}}}))(t)
+		second := 0
+		for range n {
+			if out := w.invoked(&lambdaapi.InvokeInput{FunctionName: new("f"), Qualifier: new("a")}); *out.ExecutedVersion == "2" {
+				second++
+			}
+		}
+		// Seven standard deviations: once in 10^11 runs it is further away.
+		if far := math.Abs(float64(second) - n*weight); far > 7*math.Sqrt(n*weight*(1-weight)) {
+			t.Errorf("weight %v: %d of %d", weight, second, n)
+		}
+	}
+}
+
+// TestStaleAlias lets many callers change an alias who all believe in the same RevisionId: one wins.
+func TestStaleAlias(t *testing.T) {
+	w := newWorld(t)
+	w.run()
+	w.created("f")
+	a := must(lambdaapi.CreateAlias.Call(t.Context(), w, &lambdaapi.CreateAliasInput{FunctionName: new("f"), Name: new("a"), FunctionVersion: new("$LATEST")}))(t)
+	var won atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			_, err := lambdaapi.UpdateAlias.Call(t.Context(), w, &lambdaapi.UpdateAliasInput{
+				FunctionName: new("f"), Name: new("a"), RevisionId: a.RevisionId, Description: new(fmt.Sprint(i))})
+			if err == nil {
+				won.Add(1)
+				return
+			}
+			if apierr.Code(err) != "PreconditionFailedException" {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d of 8 won", won.Load())
+	}
+}
+
+// crashing is a store whose next transaction does its work and is then lost, as at a crash before it was durable.
+type crashing struct {
+	kv.DB
+	crash atomic.Bool
+}
+
+var errCrash = errors.New("crash")
+
+func (c *crashing) Update(ctx context.Context, f func(kv.Tx) error) error {
+	return c.DB.Update(ctx, func(tx kv.Tx) error {
+		if err := f(tx); err != nil {
+			return err
+		}
+		if c.crash.Swap(false) {
+			return errCrash
+		}
+		return nil
+	})
+}
+
+// TestCrashInPublish loses the transactions that publish versions and layers: no number, row or archive is left of them.
+func TestCrashInPublish(t *testing.T) {
+	db := &crashing{}
+	w := newWorld(t, func(d *Deps) { db.DB, d.DB = d.DB, db })
+	w.run()
+	w.created("f")
+	w.layer("l", "first")
+	must(w.code.collect(t.Context()))(t)
+	before := w.keys()
+	db.crash.Store(true)
+	if _, err := lambdaapi.PublishVersion.Call(t.Context(), w, &lambdaapi.PublishVersionInput{FunctionName: new("f")}); !errors.Is(err, errCrash) {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(before, w.keys()); d != "" {
+		t.Error("after the crash of a publication (-before +after)", d)
+	}
+	w.stop()
+	// The first transaction of a layer says that there will be a blob, the second publishes it.
+	layer := makeZip(t, file{name: "x", body: "second"})
+	sum := sha256.Sum256(layer)
+	err := w.db.Update(t.Context(), func(tx kv.Tx) error { tx.Set(archiveKey(hex.EncodeToString(sum[:])), nil); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.crash.Store(true)
+	_, err = lambdaapi.PublishLayerVersion.Call(t.Context(), w, &lambdaapi.PublishLayerVersionInput{
+		LayerName: new("l"), Content: &lambdaapi.LayerVersionContentInput{ZipFile: layer}})
+	if !errors.Is(err, errCrash) {
+		t.Fatal(err)
+	}
+	w.restart()
+	must(w.code.collect(t.Context()))(t)
+	if d := cmp.Diff(before, w.keys()); d != "" {
+		t.Error("after the crash of a layer (-before +after)", d)
+	}
+	w.run()
+	if v := w.publish(lambdaapi.PublishVersionInput{FunctionName: new("f")}); *v.Version != "1" {
+		t.Error("the version after the crash is", *v.Version)
+	}
+	if l := w.layer("l", "third"); *l.Version != 2 {
+		t.Error("the layer's version after the crash is", *l.Version)
 	}
 }
