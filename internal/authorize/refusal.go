@@ -31,6 +31,9 @@ type Refusal struct {
 	Policy     string `json:"policy,omitempty"`    // of the statement that denies: name or ARN
 	Statement  string `json:"statement,omitempty"` // its Sid, or its number from 1
 
+	// Nearly are statements that would allow the call but for a condition or the principal they name, in a sentence each.
+	Nearly []string `json:"nearly,omitempty"`
+
 	Keys map[string][]string `json:"keys"` // the condition keys that the call had
 	Fix  Fix                 `json:"fix"`
 }
@@ -164,9 +167,27 @@ func (a *Authorizer) explain(e *evaluation, operation string, d *iampolicy.Decis
 			f.Keys[name] = slices.Clone(v)
 		}
 	})
+	if !d.ExplicitDeny {
+		for m := range iampolicy.Misses(r, &e.policies) {
+			if m.Type == d.Type {
+				f.Nearly = append(f.Nearly, nearly(m))
+			}
+		}
+	}
 	e.err = nil // of tags that only this page wanted
 	f.Fix = e.fix(d)
 	return f
+}
+
+func nearly(m iampolicy.Miss) string {
+	s := "Statement " + statementName(m.Match) + " of the " + m.Type.String()
+	if m.PolicyID != "" {
+		s += " " + m.PolicyID
+	}
+	if m.Principal {
+		return s + " would allow it, but names other principals."
+	}
+	return s + " would allow it, but its condition is not met: " + m.Condition
 }
 
 func statementName(m iampolicy.Match) string {

@@ -222,6 +222,11 @@ func TestExplanations(t *testing.T) {
 	if err := a.Authorize(as(t, bob()), lambdaapi.CreateFunction.Info, &lambdaapi.CreateFunctionInput{FunctionName: new("f")}); err != nil {
 		t.Error(err)
 	}
+	w.identities[bobARN] = &Identity{ARN: bobARN, ID: "AIDABOB", Policies: identity(t, `{"Sid":"Red","Effect":"Allow","Action":"lambda:*","Resource":"*","Condition":{"StringEquals":{"aws:RequestTag/team":"red"}}}`)}
+	a.Authorize(as(t, bob()), lambdaapi.Invoke.Info, invoke)
+	if got := last().Nearly; len(got) != 1 || got[0] != "Statement Red of the identity-based policy inline would allow it, but its condition is not met: StringEquals aws:RequestTag/team" {
+		t.Errorf("nearly: %q", got)
+	}
 	if _, err := json.Marshal(r); err != nil {
 		t.Error(err)
 	}

@@ -81,6 +81,9 @@ func (a *app) printRefusal(r *authorize.Refusal) {
 	if r.Denies {
 		line("denied by", "statement "+r.Statement+" of "+r.Policy)
 	}
+	for _, n := range r.Nearly {
+		line("nearly", n)
+	}
 	for _, k := range slices.Sorted(maps.Keys(r.Keys)) {
 		line("key", k+" = "+strings.Join(r.Keys[k], ", "))
 	}

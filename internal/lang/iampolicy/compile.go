@@ -61,6 +61,7 @@ func compileStatement(in *Statement, variables bool) statement {
 			if !ok { // of a Policy that Parse did not make: what cannot be understood allows nothing
 				c = condition{operator: operator{negated: true}, values: []value{{bad: true}}}
 			}
+			c.name = name + " " + key
 			s.conditions = append(s.conditions, c)
 		}
 	}

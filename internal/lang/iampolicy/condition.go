@@ -153,6 +153,7 @@ func (o operator) valid(s string) bool {
 // condition is one key of one operator with its values.
 type condition struct {
 	operator
+	name   string // of operator and key, as the policy has them
 	key    string // in lower case
 	values []value
 }

@@ -163,3 +163,56 @@ func Matches(r *Request, p *Policies) iter.Seq[Match] {
 			each(BoundaryPolicy, p.Boundary) && each(SessionPolicy, p.Session...)
 	}
 }
+
+// Miss is a statement that allows the action of a request on its resource, but not this request.
+type Miss struct {
+	Match
+	Principal bool   // it names other principals
+	Condition string // else the first condition that is not met: "StringEquals aws:RequestTag/team"
+}
+
+// Misses returns the statements of the policies that would allow a request if its principal or its condition keys were others. It is for explaining.
+func Misses(r *Request, p *Policies) iter.Seq[Miss] {
+	return func(yield func(Miss) bool) {
+		each := func(t PolicyType, policies ...*Compiled) bool {
+			for _, c := range policies {
+				if c == nil {
+					continue
+				}
+				for i := range c.statements {
+					s := &c.statements[i]
+					if s.deny {
+						continue
+					}
+					if m, ok := s.misses(r); ok {
+						m.Match = Match{t, c.id, s.index, s.sid, false}
+						if !yield(m) {
+							return false
+						}
+					}
+				}
+			}
+			return true
+		}
+		_ = each(ResourcePolicy, p.Resource) && each(TrustPolicy, p.Trust) && each(IdentityPolicy, p.Identity...) &&
+			each(BoundaryPolicy, p.Boundary) && each(SessionPolicy, p.Session...)
+	}
+}
+
+// misses reports whether only principal or conditions keep the statement from the request, and what.
+func (s *statement) misses(r *Request) (m Miss, ok bool) {
+	if anyMatch(s.actions, r.Action, nil) == s.notAction || s.resources != nil && anyMatch(s.resources, r.Resource, r.Context) == s.notResource {
+		return m, false
+	}
+	if s.principal != nil && (s.notPrincipal && s.principal.exempts(&r.Caller) || !s.notPrincipal && s.principal.names(&r.Caller) == noGrant) {
+		m.Principal = true
+		return m, true
+	}
+	for i := range s.conditions {
+		if c := &s.conditions[i]; !c.holds(r.Context, false) {
+			m.Condition = c.name
+			return m, true
+		}
+	}
+	return m, false
+}
