@@ -93,6 +93,12 @@ func serve(t *testing.T, args ...string) (data string, stop func() int) {
 	for dir := filepath.Dir(data); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 		os.Chmod(dir, 0o755) // functions, which are other users, pass through
 	}
+	return data, serveOn(t, data, args...)
+}
+
+// serveOn is serve on a data directory that is there already.
+func serveOn(t *testing.T, data string, args ...string) (stop func() int) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var out, err buffer
 	ended := make(chan int, 1)
@@ -110,7 +116,7 @@ func serve(t *testing.T, args ...string) (data string, stop func() int) {
 		}
 	})
 	out.await(t, "another terminal")
-	return data, stop
+	return stop
 }
 
 func create(t *testing.T, data, name, runtime, handler, dir string) {
