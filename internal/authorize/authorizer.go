@@ -84,6 +84,9 @@ func (a *Authorizer) RegisterIdentities(i Identities) { a.identities = i }
 // RegisterResources says who knows the policies and tags of the resources of a service, as ARNs name it ("lambda").
 func (a *Authorizer) RegisterResources(service string, r Resources) { a.resources[service] = r }
 
+// Knows reports whether the tables have a line for an operation. Others are asked for by their name, on all resources.
+func (a *Authorizer) Knows(op *smithy.OpInfo) bool { return a.rules[op] != nil && a.rules[op].line }
+
 // codeOf is the code with which a service refuses.
 func codeOf(svc *smithy.Service) string {
 	if slices.Contains(svc.Protocols, smithy.Query) || slices.Contains(svc.Protocols, smithy.RESTXML) {

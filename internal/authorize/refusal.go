@@ -111,10 +111,9 @@ func (r *refusals) store(ctx context.Context, db kv.DB) error {
 				return err
 			}
 		}
-		for n := from + 1; n <= to; n++ { // each makes room for itself
-			if n > maxRefusals {
-				tx.Delete(refusalKey(n - maxRefusals))
-			}
+		// In the store are the maxRefusals before from.
+		for n := max(from, maxRefusals) - maxRefusals + 1; n <= from && n+maxRefusals <= to; n++ {
+			tx.Delete(refusalKey(n))
 		}
 		return nil
 	})

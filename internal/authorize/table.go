@@ -27,6 +27,7 @@ var tables embed.FS
 
 // rule is one line.
 type rule struct {
+	line   bool    // stands in a table
 	checks []check // none: no permission is needed
 	names  []field // members that may hold an ARN of another account
 }
@@ -97,7 +98,7 @@ func lines(svc *smithy.Service) (names []string) {
 }
 
 func compileRule(op *smithy.OpInfo, words []string) (*rule, error) {
-	r := &rule{}
+	r := &rule{line: true}
 	if slices.Equal(words, []string{"none"}) {
 		return r, nil
 	}

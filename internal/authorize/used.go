@@ -10,10 +10,14 @@ import (
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
 
-// Bounds of what is remembered for one function, role or user.
+// Bounds of what is remembered.
 const (
-	maxActions   = 500 // distinct actions
-	maxResources = 100 // distinct resources of an action; more of them become one pattern
+	maxSubjects  = 10_000 // functions, roles and users that are watched
+	maxActions   = 500    // distinct actions of one
+	maxResources = 100    // distinct resources of an action; more of them become one pattern
+
+	// unusedFor is how long a use is remembered after the last time, as AWS remembers what a role last used.
+	unusedFor = 400 * 24 * time.Hour
 )
 
 // Use is one action on one resource that a function, role or user asked for.
@@ -30,7 +34,7 @@ type used struct {
 	since    time.Time // when the watch began
 	mu       sync.RWMutex
 	subjects map[string]*subject
-	dirty    []dirty
+	dirty    map[dirty]bool
 }
 
 // subject is one function, role or user, by ARN.
@@ -67,7 +71,9 @@ type useRecord struct {
 	Denied                             bool `json:",omitempty"`
 }
 
-func (u *used) init() { u.since, u.subjects = time.Now().UTC(), map[string]*subject{} }
+func (u *used) init() {
+	u.since, u.subjects, u.dirty = time.Now().UTC(), map[string]*subject{}, map[dirty]bool{}
+}
 
 // record notes a use. It does not allocate for what is known.
 func (u *used) record(e *evaluation, name, actionName, resource string, allowed bool) {
@@ -89,7 +95,7 @@ func (u *used) record(e *evaluation, name, actionName, resource string, allowed 
 	if found == nil && !u.add(&d, now, !allowed) {
 		return
 	}
-	u.dirty = append(u.dirty, d)
+	u.dirty[d] = true
 	e.a.wake()
 }
 
@@ -118,6 +124,9 @@ func (u *used) find(name, actionName, resource string) *use {
 func (u *used) add(d *dirty, now int64, denied bool) bool {
 	s := u.subjects[d.subject]
 	if s == nil {
+		if len(u.subjects) >= maxSubjects {
+			return false
+		}
 		s = &subject{account: d.account, actions: map[string]*action{}}
 		u.subjects[d.subject] = s
 	}
@@ -196,6 +205,10 @@ func (u *used) load(ctx context.Context, db kv.DB) error {
 			if err != nil {
 				return err
 			}
+			if time.Since(time.Unix(rec.Value.Last, 0)) > unusedFor {
+				tx.Delete(rec.Key)
+				continue
+			}
 			records = append(records, rec.Value)
 		}
 		return nil
@@ -233,13 +246,13 @@ func (u *used) exact(r useRecord) *use {
 func (u *used) store(ctx context.Context, db kv.DB) error {
 	u.mu.Lock()
 	todo := u.dirty
-	u.dirty = nil
+	u.dirty = map[dirty]bool{}
 	var rows []useRecord
 	var whole []dirty
 	row := func(d dirty, resource string, x *use) {
 		rows = append(rows, useRecord{d.account, d.subject, d.action, resource, x.first.Load(), x.last.Load(), x.denied.Load()})
 	}
-	for _, d := range todo {
+	for d := range todo {
 		s := u.subjects[d.subject]
 		if s == nil || s.actions[d.action] == nil {
 			continue

@@ -16,6 +16,18 @@ import (
 	"github.com/mayflyhq/mayfly/internal/gate"
 )
 
+// What is served without a line in the tables of package authorize could not be allowed resource by resource.
+func TestServedOperationsHaveRules(t *testing.T) {
+	c := start(t, Config{}).core.Load()
+	for _, svc := range Services() {
+		for op, served := range c.mux.Coverage(svc) {
+			if served && !c.authorizer.Knows(op) {
+				t.Errorf("internal/authorize/%s.txt has no line for %s", svc.Name, op.Name)
+			}
+		}
+	}
+}
+
 // BenchmarkEnforcement measures what policies cost a warm invocation over HTTP: by a session of a role with 50 statements, with the gate
 // letting everybody pass and with the authorizer, in turns.
 func BenchmarkEnforcement(b *testing.B) {
