@@ -199,7 +199,7 @@ class Create(Case):
     def test_not_served_is_named(self):
         for arguments, word in (
             (dict(Code={"S3Bucket": "bucket", "S3Key": "key"}), "S3Bucket"), (dict(PackageType="Image", Code={"ImageUri": "i:1"}), "Image"),
-            (dict(DurableConfig={"RetentionPeriodInDays": 1, "ExecutionTimeout": 60}), "DurableConfig"), (dict(TenancyConfig={"TenantIsolationMode": "PER_TENANT"}), "TenancyConfig"),
+            (dict(DurableConfig={"RetentionPeriodInDays": 1, "ExecutionTimeout": 60}), "DurableConfig"),
         ):
             with self.subTest(word):
                 self.refuse(self.invalid(f"^.*{word}.* not served by Mayfly yet"), **arguments)
@@ -473,7 +473,6 @@ class NotServed(Case):
         name = self.create()
         for call in (
             lambda: lam.create_event_source_mapping(FunctionName=name, EventSourceArn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"),
-            lambda: lam.publish_layer_version(LayerName="l", Content={"ZipFile": PY}),
             lambda: lam.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1),
             lambda: lam.create_function_url_config(FunctionName=name, AuthType="NONE"),
         ):

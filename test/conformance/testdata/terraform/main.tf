@@ -84,6 +84,46 @@ resource "aws_cloudwatch_log_group" "log" {
   tags              = { kind = "log" }
 }
 
+resource "aws_lambda_layer_version" "layer" {
+  layer_name               = "conformance"
+  description              = "Beneath"
+  filename                 = var.archive
+  source_code_hash         = filebase64sha256(var.archive)
+  compatible_runtimes      = ["python3.11"]
+  compatible_architectures = ["x86_64"]
+  license_info             = "MIT"
+}
+
+resource "aws_lambda_layer_version_permission" "all" {
+  layer_name     = aws_lambda_layer_version.layer.layer_name
+  version_number = aws_lambda_layer_version.layer.version
+  statement_id   = "all"
+  action         = "lambda:GetLayerVersion"
+  principal      = "*"
+}
+
+resource "aws_lambda_code_signing_config" "signing" {
+  description = "Warns"
+  allowed_publishers {
+    signing_profile_version_arns = ["arn:aws:signer:us-east-1:${data.aws_caller_identity.me.account_id}:/signing-profiles/p/0123456789"]
+  }
+  policies {
+    untrusted_artifact_on_deployment = "Warn"
+  }
+}
+
+resource "aws_lambda_runtime_management_config" "runtime" {
+  function_name     = aws_lambda_function.function.function_name
+  update_runtime_on = "FunctionUpdate"
+}
+
+resource "aws_lambda_alias" "live" {
+  name             = "live"
+  description      = "What runs"
+  function_name    = aws_lambda_function.function.function_name
+  function_version = aws_lambda_function.function.version
+}
+
 resource "aws_lambda_function" "function" {
   function_name    = "conformance"
   description      = "Greets"
@@ -94,6 +134,10 @@ resource "aws_lambda_function" "function" {
   source_code_hash = filebase64sha256(var.archive)
   memory_size      = var.memory
   timeout          = 10
+  publish          = true
+  layers           = [aws_lambda_layer_version.layer.arn]
+
+  code_signing_config_arn = aws_lambda_code_signing_config.signing.arn
 
   environment {
     variables = { GREETING = var.greeting }
