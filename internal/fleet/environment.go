@@ -138,6 +138,10 @@ func (e *environment) reply(j *job, r *Response, err error) {
 	}
 	j.answered = true
 	e.f.answered(e, j)
+	if j.stream != nil { // he has it, and has read it
+		close(j.stream.ended)
+		return
+	}
 	j.answer <- answer{r, err}
 }
 

@@ -55,6 +55,7 @@ type Request struct {
 	ContentType     string // of Payload; empty means application/json
 	Payload         []byte // at most 6 MiB, checked by the caller
 	LogTail         bool   // collect the last 4 KiB of the invocation's log
+	Stream          bool   // give the response of a function that streams as it comes, else whole
 	// Background marks an asynchronous invocation: where invocations of a function have to wait it is behind all
 	// others, and it does not count against the rate of requests, as on AWS.
 	Background bool
@@ -63,8 +64,13 @@ type Request struct {
 // Response is what an invocation gave, a function error included.
 type Response struct {
 	Payload       []byte
+	ContentType   string // of Payload or Stream, as the runtime said it; may be empty
 	FunctionError string // "Unhandled", or empty on success
 	LogTail       []byte // at most 4096 bytes, when asked for
+
+	// Stream is the response of a function that streams, where that was asked for. Then Payload, FunctionError and LogTail are
+	// empty, and the receiver must close it.
+	Stream *Stream
 }
 
 // ThrottledError says that no environment may take the invocation now.
@@ -264,6 +270,7 @@ func (f *Fleet) Invoke(ctx context.Context, fn *Function, req *Request) (*Respon
 		case a := <-j.answer:
 			return a.response, a.err
 		case <-ctx.Done():
+			j.discard()
 			return nil, ctx.Err()
 		}
 	}
@@ -300,6 +307,7 @@ func (f *Fleet) await(ctx context.Context, j *job, wait time.Duration) (*Respons
 					f.launch(env, j)
 				default:
 				}
+				j.discard()
 			}
 			return nil, ctx.Err()
 		}
@@ -323,6 +331,7 @@ type job struct {
 	start    chan *environment // of capacity 1: an environment of its own, which has to be started; nil if admit found one
 	answer   chan answer       // of capacity 1: the environment never waits for the caller
 	answered bool              // the environment's own note
+	stream   *Stream           // of an answer that has begun and not ended; the environment's own note
 	onDemand bool              // it holds a slot of concurrency for an environment on demand; guarded by Fleet.mu
 }
 

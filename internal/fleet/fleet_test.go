@@ -112,6 +112,9 @@ func functionMain() {
 			time.Sleep(time.Hour)
 		case "big":
 			body = append(append([]byte{'"'}, bytes.Repeat([]byte{'x'}, ev.Bytes)...), '"')
+		case "stream":
+			streamMain(path, ev.Arg, ev.Bytes)
+			continue
 		case "answer and exit":
 			http.Post(path, "application/json", bytes.NewReader(body))
 			os.Exit(5)

@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/runtimeapi"
@@ -128,6 +127,7 @@ func (v *invocation) invoke(ctx context.Context, timeout <-chan time.Time) *fail
 		ContentType:     req.ContentType,
 		Deadline:        v.deadline,
 		Event:           req.Payload,
+		Stream:          req.Stream,
 	})
 	if err != nil { // the environment was told to stop under our hands
 		return exitFailure(req.RequestID, err.Error(), false)
@@ -142,6 +142,9 @@ func (v *invocation) invoke(ctx context.Context, timeout <-chan time.Time) *fail
 		case <-running.Done():
 			if responded != nil {
 				v.answer(running.Response())
+			}
+			if failed := running.StreamFailure(); failed != "" {
+				v.errType = failed
 			}
 			return nil
 		case <-v.runtime.Done():
@@ -163,7 +166,11 @@ func (v *invocation) answer(r *runtimeapi.Response) {
 	if r == nil || v.response != nil {
 		return
 	}
-	v.response = &Response{Payload: r.Body}
+	if r.Stream != nil {
+		v.response = v.stream(v.job, r)
+		return
+	}
+	v.response = &Response{Payload: r.Body, ContentType: r.ContentType}
 	if r.ErrorType != "" {
 		v.errType = r.ErrorType
 		v.response.FunctionError = unhandled
@@ -178,7 +185,7 @@ func (v *invocation) answer(r *runtimeapi.Response) {
 
 // fail ends the invocation from our side. A response that had come before stays the caller's answer.
 func (v *invocation) fail(f *failure) *failure {
-	v.answer(v.running.Abort(errors.New(f.kind)))
+	v.answer(v.running.Abort(&StreamError{Type: f.kind, Body: f.payload}))
 	return f
 }
 
@@ -253,9 +260,14 @@ func (v *invocation) finish(fail *failure) {
 		Failed: status != "success",
 	})
 	if req.LogTail {
-		v.response.LogTail = e.log.endTail()
-		v.reply(v.job, v.response, nil)
+		tail := e.log.endTail()
+		if v.job.stream != nil {
+			v.job.stream.logTail = tail
+		} else {
+			v.response.LogTail = tail
+		}
 	}
+	v.reply(v.job, v.response, nil)
 }
 
 // peakMB is the most memory that the environment has used, in whole MB, rounded up.

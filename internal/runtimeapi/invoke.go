@@ -85,6 +85,8 @@ type Running struct {
 	late      bool // Invoke came before the init phase was over
 	ended     bool // done is closed
 	waiting   int  // INVOKE extensions that have not asked for their next event
+
+	streamFailure string // the type of the StreamError that ended stream
 }
 
 // Responded is closed when the response is there, for a streamed one as soon as it begins, and at Abort.
@@ -102,6 +104,14 @@ func (r *Running) Times() Times {
 	r.s.mu.Lock()
 	defer r.s.mu.Unlock()
 	return r.times
+}
+
+// StreamFailure returns the error type of a streamed response that failed after it had begun, or "". After Done it does not
+// change.
+func (r *Running) StreamFailure() string {
+	r.s.mu.Lock()
+	defer r.s.mu.Unlock()
+	return r.streamFailure
 }
 
 // Abort ends the invocation if it is not done: a later response to it is refused as InvalidRequestID, a stream under way

@@ -327,8 +327,7 @@ func (s *Server) streamResponse(c *conn, r *Running) {
 		case n > 0 && total+int64(n) > limit:
 			n = int(limit - total)
 			pw.Write(buf[:n])
-			if s.settle(c, r, nil, limit) {
-				pw.CloseWithError(&StreamError{Type: ErrorTooLarge, Body: tooLargeDocument(limit)})
+			if s.settleStream(c, r, pw, limit, &StreamError{Type: ErrorTooLarge, Body: tooLargeDocument(limit)}) {
 				c.refuseTooLarge(limit)
 			}
 			return
@@ -337,22 +336,38 @@ func (s *Server) streamResponse(c *conn, r *Running) {
 			p.wait(int64(n), c.closed, r.done)
 			pw.Write(buf[:n]) // fails when the reader went away: the function goes on all the same
 		case err == io.EOF:
-			if s.settle(c, r, nil, total) {
-				if c.body.errorType != "" {
-					pw.CloseWithError(&StreamError{Type: normalizeErrorType(c.body.errorType), Body: c.body.errorDocument()})
-				} else {
-					pw.Close()
-				}
+			var failed *StreamError
+			if c.body.errorType != "" {
+				failed = &StreamError{Type: normalizeErrorType(c.body.errorType), Body: c.body.errorDocument()}
+			}
+			if s.settleStream(c, r, pw, total, failed) {
 				c.accepted()
 			}
 			return
 		case err != nil:
 			c.mourn(r)
-			if s.settle(c, r, nil, total) {
-				pw.CloseWithError(&StreamError{Type: ErrorTruncated})
+			if s.settleStream(c, r, pw, total, &StreamError{Type: ErrorTruncated}) {
 				c.refuseTruncated()
 			}
 			return
 		}
 	}
+}
+
+// settleStream ends the stream of r after n bytes, with failed if that is not nil, as settle does.
+func (s *Server) settleStream(c *conn, r *Running, pw *io.PipeWriter, n int64, failed *StreamError) bool {
+	if failed != nil {
+		s.mu.Lock()
+		r.streamFailure = failed.Type
+		s.mu.Unlock()
+	}
+	if !s.settle(c, r, nil, n) {
+		return false
+	}
+	if failed != nil {
+		pw.CloseWithError(failed)
+	} else {
+		pw.Close()
+	}
+	return true
 }
