@@ -32,7 +32,7 @@ type Deps struct {
 // Authorizer is the gate's Authorizer. Its methods may be called concurrently once everything is registered.
 type Authorizer struct {
 	rules      map[*smithy.OpInfo]*rule
-	codes      map[string]string // of refusals, by the prefix of the action
+	denials    map[string]denial // by the prefix of the action
 	identities Identities
 	resources  map[string]Resources
 	dev        bool
@@ -50,7 +50,7 @@ type Authorizer struct {
 // first call.
 func New(d Deps) (*Authorizer, error) {
 	a := &Authorizer{
-		rules: map[*smithy.OpInfo]*rule{}, codes: map[string]string{}, identities: nobody{}, resources: map[string]Resources{},
+		rules: map[*smithy.OpInfo]*rule{}, denials: map[string]denial{}, identities: nobody{}, resources: map[string]Resources{},
 		dev: d.Dev, log: d.Log, db: d.DB, recordings: make(chan struct{}, 1),
 	}
 	if a.log == nil {
@@ -73,7 +73,7 @@ func New(d Deps) (*Authorizer, error) {
 		for op, r := range rules {
 			a.rules[op] = r
 		}
-		a.codes[svc.SigningName] = codeOf(svc)
+		a.denials[svc.SigningName] = denialOf(svc)
 	}
 	return a, nil
 }
@@ -87,12 +87,20 @@ func (a *Authorizer) RegisterResources(service string, r Resources) { a.resource
 // Knows reports whether the tables have a line for an operation. Others are asked for by their name, on all resources.
 func (a *Authorizer) Knows(op *smithy.OpInfo) bool { return a.rules[op] != nil && a.rules[op].line }
 
-// codeOf is the code with which a service refuses.
-func codeOf(svc *smithy.Service) string {
-	if slices.Contains(svc.Protocols, smithy.Query) || slices.Contains(svc.Protocols, smithy.RESTXML) {
-		return "AccessDenied"
+// denial is how a service refuses: services that speak JSON answer 400 to everything.
+type denial struct {
+	code   string
+	status int
+}
+
+func denialOf(svc *smithy.Service) denial {
+	switch {
+	case slices.Contains(svc.Protocols, smithy.Query) || slices.Contains(svc.Protocols, smithy.RESTXML):
+		return denial{"AccessDenied", http.StatusForbidden}
+	case slices.Contains(svc.Protocols, smithy.RESTJSON):
+		return denial{"AccessDeniedException", http.StatusForbidden}
 	}
-	return "AccessDeniedException"
+	return denial{"AccessDeniedException", http.StatusBadRequest}
 }
 
 // Authorize implements gate.Authorizer.
@@ -138,11 +146,7 @@ func (a *Authorizer) Authorize(ctx context.Context, op *smithy.OpInfo, in any) e
 	if err != nil || denied == nil {
 		return err
 	}
-	if denied.check.action == "iam:PassRole" && e.request.ResourceAccount != e.request.Caller.Account {
-		a.refuse(e, op.Action(), d, denied, "")
-		return apierr.New(codeOf(op.Service), http.StatusForbidden, "Cross-account pass role is not allowed.")
-	}
-	return a.refuse(e, op.Action(), d, denied, codeOf(op.Service))
+	return a.refuse(e, op.Action(), d, denied, denialOf(op.Service))
 }
 
 // mayReachOut reports whether an input may name something of another account.
@@ -193,11 +197,11 @@ func (a *Authorizer) Check(ctx context.Context, r Request) error {
 		return err
 	}
 	prefix, _, _ := strings.Cut(r.Action, ":")
-	code := a.codes[prefix]
-	if code == "" {
-		code = "AccessDeniedException"
+	refused, ok := a.denials[prefix]
+	if !ok {
+		refused = denial{"AccessDeniedException", http.StatusForbidden}
 	}
-	return a.refuse(e, "", d, denied, code)
+	return a.refuse(e, "", d, denied, refused)
 }
 
 func (a *Authorizer) put(e *evaluation) {
@@ -354,16 +358,21 @@ func (e *evaluation) ask(q *asked) {
 }
 
 // refuse remembers a refusal and puts it into AWS's words.
-func (a *Authorizer) refuse(e *evaluation, operation string, d iampolicy.Decision, q *asked, code string) error {
+func (a *Authorizer) refuse(e *evaluation, operation string, d iampolicy.Decision, q *asked, how denial) error {
 	a.refusals.add(a.explain(e, operation, &d, q))
 	a.wake()
-	return &apierr.Error{Code: code, Status: http.StatusForbidden, Message: message(e, &d, q)}
+	return &apierr.Error{Code: how.code, Status: how.status, Message: message(e, &d, q)}
 }
 
 // message is AWS's. Who may not assume a role is not told why, unless a policy says so.
 func message(e *evaluation, d *iampolicy.Decision, q *asked) string {
-	if strings.HasPrefix(q.check.action, "sts:AssumeRoleWith") {
+	switch {
+	case strings.HasPrefix(q.check.action, "sts:AssumeRoleWith"):
 		return "Not authorized to perform " + q.check.action
+	case q.check.action == "iam:PassRole" && e.request.ResourceAccount != e.request.Caller.Account:
+		return "Cross-account pass role is not allowed."
+	case q.check.action == "logs:TagResource" && q.check.also:
+		return "User with accountId: " + e.request.Caller.Account + " is not authorized to perform CreateLogGroup with Tags"
 	}
 	r := e.request
 	if q.display != "" {

@@ -227,6 +227,9 @@ func created(e *evaluation, f *form, add func(string)) {
 	if path == "" {
 		path = "/"
 	}
+	if f.texts[0] == "policy" { // alone among those that are made AWS names it so
+		e.display = "policy " + f.text(e, 1)
+	}
 	add(f.local(e, f.texts[0]+path+f.text(e, 1)))
 }
 
