@@ -4,9 +4,10 @@
 // # What is served
 //
 // Functions from .zip archives sent as ZipFile: create, read, list, update of code and configuration, delete. Published versions and
-// aliases with weighted routing. Tags of functions. Invoke with the types RequestResponse and DryRun. What a function
-// has not got (reserved concurrency, code signing, a resource policy, a runtime pinned) is told by the operations that read it. All
-// other operations have no handler, and the Mux answers for them.
+// aliases with weighted routing. Layers with their policies, and functions that hold them. Code signing configurations, runtime
+// management, tenants. Tags. Invoke with the types RequestResponse and DryRun. What a function has not got (reserved
+// concurrency, a resource policy) is told by the operations that read it. All other operations have no handler, and the Mux
+// answers for them.
 //
 // # Invariants
 //
@@ -20,15 +21,17 @@
 //     environments are shared.
 //   - An archive is durable as a blob before a version refers to it, and unpacked before the version is Active. It is unpacked
 //     once for all versions that have it, complete or not at all, and removed when no version needs it and no environment
-//     runs from it. The use rows, written by putVersion, say who needs it.
+//     runs from it. The use rows, written by putVersion and with layer versions, say who needs it.
+//   - A deployment holds what it needs of its layers, so that it needs no layer version any more.
+//   - What belongs to a function, version or alias hangs on it (hang in store.go) and goes with it (unhang).
 //   - One process owns the store: targets caches what invocations need in its memory. The blobs of archives belong to this service
 //     alone; it deletes them by digest.
 //
 // # Differences from AWS
 //
-//   - Refused, since they would have no effect: code from S3, container images, layers, VPC subnets and security groups (none
-//     exist), file systems, customer managed keys, code signing, durable functions, tenant isolation, Managed Instances,
-//     InvocationType Event.
+//   - Refused, since they would have no effect: code and layers from S3, container images, VPC subnets and security groups (none
+//     exist), file systems, customer managed keys, durable functions, Managed Instances, InvocationType Event.
+//   - All code is unsigned: a code signing configuration that enforces refuses every deployment.
 //   - Kept and shown but without effect yet: TracingConfig (no traces), DeadLetterConfig (no asynchronous invocations), SnapStart
 //     (OptimizationStatus is Off), and Ipv6AllowedForDualStack.
 //   - The role must be in the function's account; whether it exists and trusts Lambda is not checked.
