@@ -402,13 +402,13 @@ func TestDenials(t *testing.T) {
 		message string
 	}{
 		{lambdaapi.Invoke.Info, invoke, "AccessDeniedException", 403, no + "lambda:InvokeFunction on resource: " + fnARN + " because no identity-based policy allows the lambda:InvokeFunction action"},
-		{lambdaapi.ListFunctions.Info, &lambdaapi.ListFunctionsInput{}, "AccessDeniedException", 403, no + "lambda:ListFunctions because no identity-based policy allows the lambda:ListFunctions action"},
+		{lambdaapi.ListFunctions.Info, &lambdaapi.ListFunctionsInput{}, "AccessDeniedException", 403, no + "lambda:ListFunctions on resource: * because no identity-based policy allows the lambda:ListFunctions action"},
 		{logsapi.DeleteLogGroup.Info, &logsapi.DeleteLogGroupInput{LogGroupName: new("/a")}, "AccessDeniedException", 400,
 			no + "logs:DeleteLogGroup on resource: arn:aws:logs:us-east-1:" + account + ":log-group:/a:log-stream: because no identity-based policy allows the logs:DeleteLogGroup action"},
 		{logsapi.CreateLogGroup.Info, &logsapi.CreateLogGroupInput{LogGroupName: new("/a"), Tags: map[string]string{"a": "b"}}, "AccessDeniedException", 400,
 			"User with accountId: " + account + " is not authorized to perform CreateLogGroup with Tags"},
 		{iamapi.CreatePolicy.Info, &iamapi.CreatePolicyInput{PolicyName: new("p"), Path: new("/x/")}, "AccessDenied", 403, no + "iam:CreatePolicy on resource: policy p because no identity-based policy allows the iam:CreatePolicy action"},
-		{stsapi.GetAccessKeyInfo.Info, &stsapi.GetAccessKeyInfoInput{}, "AccessDenied", 403, no + "sts:GetAccessKeyInfo because no identity-based policy allows the sts:GetAccessKeyInfo action"},
+		{stsapi.GetAccessKeyInfo.Info, &stsapi.GetAccessKeyInfoInput{}, "AccessDenied", 403, no + "sts:GetAccessKeyInfo on resource: * because no identity-based policy allows the sts:GetAccessKeyInfo action"},
 	} {
 		e := apierr.From(a.Authorize(as(t, bob()), c.op, c.in))
 		if e == nil || e.Code != c.code || e.HTTPStatus() != c.status || e.Message != c.message {

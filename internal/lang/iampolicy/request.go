@@ -173,7 +173,7 @@ func (d *Decision) Reason(action string) string {
 	return "because no " + d.Type.String() + " allows the " + action + " action"
 }
 
-// Message is the whole text of AWS's AccessDenied for the request. An action without a resource names none.
+// Message is the whole text of AWS's AccessDenied for the request.
 func (d *Decision) Message(r *Request) string {
 	who, on := r.Caller.ARN, ""
 	if who == "" {
@@ -182,7 +182,7 @@ func (d *Decision) Message(r *Request) string {
 	if who == "" {
 		who = "anonymous"
 	}
-	if r.Resource != "" && r.Resource != "*" {
+	if r.Resource != "" {
 		on = " on resource: " + r.Resource
 	}
 	return "User: " + who + " is not authorized to perform: " + r.Action + on + " " + d.Reason(r.Action)

@@ -64,9 +64,8 @@ class Permissions(Base):
 
     def denied(self, action, resource, code="AccessDeniedException", why=None):
         status = 400 if action.startswith("logs:") else 403
-        on = f" on resource: {resource}" if resource else ""
         why = why or f"because no identity-based policy allows the {action} action"
-        return self.refused(code, status, f"User: {self.me} is not authorized to perform: {action}{on} {why}")
+        return self.refused(code, status, f"User: {self.me} is not authorized to perform: {action} on resource: {resource} {why}")
 
     def test_identity(self):
         mine = self.client("lambda")
@@ -74,7 +73,7 @@ class Permissions(Base):
             mine.get_function(FunctionName=self.fn)
         with self.denied("lambda:GetFunction", function_arn("there-is-none")):  # as if there were one
             mine.get_function(FunctionName="there-is-none")
-        with self.denied("lambda:ListFunctions", None):
+        with self.denied("lambda:ListFunctions", "*"):
             mine.list_functions()
         with self.denied("lambda:InvokeFunction", function_arn(self.fn, "$LATEST")):
             mine.invoke(FunctionName=self.fn, Qualifier="$LATEST")
@@ -108,7 +107,7 @@ class Permissions(Base):
         iam.put_role_permissions_boundary(RoleName=self.rolename, PermissionsBoundary=boundary)
         self.addCleanup(iam.delete_role_permissions_boundary, RoleName=self.rolename)
         mine.get_function(FunctionName=self.fn)
-        with self.denied("lambda:ListFunctions", None, why="because no permissions boundary allows the lambda:ListFunctions action"):
+        with self.denied("lambda:ListFunctions", "*", why="because no permissions boundary allows the lambda:ListFunctions action"):
             mine.list_functions()
         iam.create_policy_version(PolicyArn=boundary, PolicyDocument=document(allow("lambda:List*")), SetAsDefault=True)
         mine.list_functions()
@@ -190,7 +189,7 @@ class Permissions(Base):
         self.grant(allow("lambda:ListFunctions"))
         self.client("lambda").list_functions()
         self.remove_role(self.rolename)
-        with self.denied("lambda:ListFunctions", None):
+        with self.denied("lambda:ListFunctions", "*"):
             self.client("lambda").list_functions()
         self.role(RoleName=self.rolename)
         self.grant(allow("*"))
