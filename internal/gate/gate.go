@@ -92,7 +92,7 @@ func (g *Gate) failed(ctx context.Context, op *smithy.OpInfo, err *apierr.Error,
 	level := slog.LevelDebug
 	switch status := err.HTTPStatus(); {
 	case ctx.Err() != nil: // the caller went away
-	case status == http.StatusForbidden || status == http.StatusUnauthorized || status == http.StatusNotImplemented:
+	case status == http.StatusForbidden || status == http.StatusUnauthorized || status == http.StatusNotImplemented || err.Code == "AccessDeniedException":
 		level = slog.LevelInfo
 	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
