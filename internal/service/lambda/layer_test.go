@@ -6,13 +6,18 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
+	"github.com/mayflyhq/mayfly/internal/fleet"
 )
 
 const testLayerARN = "arn:aws:lambda:eu-central-1:111122223333:layer:"
@@ -361,4 +366,53 @@ func TestLayerPolicy(t *testing.T) {
 func hexDigest(t testing.TB, sha string) string {
 	t.Helper()
 	return hex.EncodeToString(must(base64.StdEncoding.DecodeString(sha))(t))
+}
+
+// TestLayersComeAndGo lets many publish, delete and attach layers while functions run and archives are collected: what a function runs from is there.
+func TestLayersComeAndGo(t *testing.T) {
+	w := newWorld(t, func(d *Deps) { d.CodeInUse = func(string) bool { return false } })
+	w.invoker.serve = func(fn *fleet.Function, _ *fleet.Request) (*fleet.Response, error) {
+		for _, dir := range fn.Layers {
+			if _, err := os.Stat(filepath.Join(dir, "lib")); err != nil {
+				t.Error(err)
+			}
+		}
+		return &fleet.Response{}, nil
+	}
+	w.run()
+	w.created("f")
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			for n := range 40 {
+				l := w.layer("l", fmt.Sprint(n%3))
+				var err error
+				switch (i + n) % 3 {
+				case 0:
+					_, err = lambdaapi.UpdateFunctionConfiguration.Call(t.Context(), w, &lambdaapi.UpdateFunctionConfigurationInput{FunctionName: new("f"), Layers: []string{*l.LayerVersionArn}})
+				case 1:
+					_, err = lambdaapi.UpdateFunctionConfiguration.Call(t.Context(), w, &lambdaapi.UpdateFunctionConfigurationInput{FunctionName: new("f"), Layers: []string{}})
+				}
+				if code := apierr.Code(err); err != nil && code != "ResourceConflictException" {
+					t.Error(err)
+				}
+				must(lambdaapi.DeleteLayerVersion.Call(t.Context(), w, &lambdaapi.DeleteLayerVersionInput{LayerName: new("l"), VersionNumber: l.Version}))(t)
+				w.invoked(&lambdaapi.InvokeInput{FunctionName: new("f")})
+				if n%5 == 0 {
+					must(w.code.collect(t.Context()))(t)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	w.settled("f")
+	must(lambdaapi.DeleteFunction.Call(t.Context(), w, &lambdaapi.DeleteFunctionInput{FunctionName: new("f")}))(t)
+	w.stop()
+	must(w.code.collect(t.Context()))(t)
+	if dirs := w.codeDirs(); len(dirs) > 0 {
+		t.Error("unpacked archives are left:", dirs)
+	}
+	if keys := w.keys(); len(keys) != 1 { // the layer, which remembers its numbers
+		t.Errorf("left behind: %q", keys)
+	}
 }
