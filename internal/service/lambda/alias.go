@@ -115,21 +115,15 @@ func (s *Service) listAliases(ctx context.Context, in *lambdaapi.ListAliasesInpu
 		if _, err := c.find(r, ref.name, ""); err != nil {
 			return err
 		}
-		entries, next, err := page(r, c.aliases(ref.name), in.Marker, in.MaxItems)
-		if err != nil {
-			return err
-		}
-		out.NextMarker = next
-		for _, e := range entries {
+		out.NextMarker, err = pick(r, c.aliases(ref.name), in.Marker, in.MaxItems, func(e kv.Entry) (bool, error) {
 			a, err := get[alias](r, e.Key)
-			if err != nil {
-				return err
+			if err != nil || in.FunctionVersion != nil && *in.FunctionVersion != versionName(a.Version) {
+				return false, err
 			}
-			if want := in.FunctionVersion; want == nil || *want == versionName(a.Version) {
-				out.Aliases = append(out.Aliases, *c.describeAlias(a))
-			}
-		}
-		return nil
+			out.Aliases = append(out.Aliases, *c.describeAlias(a))
+			return true, nil
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err

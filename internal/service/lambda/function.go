@@ -287,18 +287,43 @@ func (s *Service) listFunctions(ctx context.Context, in *lambdaapi.ListFunctions
 	return out, nil
 }
 
-// page is kv.Page with the members that lists have. next is nil after the last page.
-func page(r kv.Reader, rg kv.Range, marker *string, maxItems *int32) (entries []kv.Entry, next *string, err error) {
-	at, limit := "", maxPage
-	assign(&at, marker)
+// pick goes through a range from marker on until take has taken a page of it. next is nil after the last page.
+func pick(r kv.Reader, rg kv.Range, marker *string, maxItems *int32, take func(kv.Entry) (bool, error)) (next *string, err error) {
+	limit := maxPage
 	if maxItems != nil {
 		limit = min(limit, max(1, int(*maxItems)))
 	}
-	entries, more, err := kv.Page(r, rg, at, limit)
+	rest, err := rg.Resume(deref(marker))
 	if errors.Is(err, kv.ErrMarker) {
-		return nil, nil, lambdaapi.ErrInvalidParameterValueException("Invalid pagination token")
+		return nil, lambdaapi.ErrInvalidParameterValueException("Invalid pagination token")
 	}
-	return entries, optional(&more), err
+	taken, last := 0, []byte(nil)
+	for e, err := range r.Scan(rest) {
+		if err != nil {
+			return nil, err
+		}
+		if taken == limit {
+			return new(rg.Marker(last)), nil
+		}
+		ok, err := take(e)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			taken++
+		}
+		last = e.Key
+	}
+	return nil, nil
+}
+
+// page returns one page of a range. next is nil after the last page.
+func page(r kv.Reader, rg kv.Range, marker *string, maxItems *int32) (entries []kv.Entry, next *string, err error) {
+	next, err = pick(r, rg, marker, maxItems, func(e kv.Entry) (bool, error) {
+		entries = append(entries, e)
+		return true, nil
+	})
+	return entries, next, err
 }
 
 func (s *Service) updateFunctionCode(ctx context.Context, in *lambdaapi.UpdateFunctionCodeInput) (*lambdaapi.FunctionConfiguration, error) {

@@ -2,7 +2,6 @@ package lambda
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -236,36 +235,6 @@ func (s *Service) listLayerVersions(ctx context.Context, in *lambdaapi.ListLayer
 		return nil, err
 	}
 	return out, nil
-}
-
-// pick goes through a range from marker on until take has taken a page of it. next is nil after the last page.
-func pick(r kv.Reader, rg kv.Range, marker *string, maxItems *int32, take func(kv.Entry) (bool, error)) (next *string, err error) {
-	limit := maxPage
-	if maxItems != nil {
-		limit = min(limit, max(1, int(*maxItems)))
-	}
-	rest, err := rg.Resume(deref(marker))
-	if errors.Is(err, kv.ErrMarker) {
-		return nil, lambdaapi.ErrInvalidParameterValueException("Invalid pagination token")
-	}
-	taken, last := 0, []byte(nil)
-	for e, err := range r.Scan(rest) {
-		if err != nil {
-			return nil, err
-		}
-		if taken == limit {
-			return new(rg.Marker(last)), nil
-		}
-		ok, err := take(e)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			taken++
-		}
-		last = slices.Clone(e.Key)
-	}
-	return nil, nil
 }
 
 // deleteLayerVersion deletes a layer version; one that does not exist is no error, as on AWS. Functions that hold it go on with it.

@@ -155,6 +155,16 @@ func TestFunctionsWithLayers(t *testing.T) {
 	if len(first) != 2 || !strings.HasSuffix(first[0], hexDigest(t, *b.Content.CodeSha256)) || !strings.HasSuffix(first[1], hexDigest(t, *a.Content.CodeSha256)) {
 		t.Error("the fleet got", first)
 	}
+	// Two layers with the same contents are one, in the place of the last.
+	same := w.layer("same", "x")
+	again := w.layer("again", "x", func(in *lambdaapi.PublishLayerVersionInput) {
+		in.Content.ZipFile = makeZip(t, file{name: "lib/same", body: "x"})
+	})
+	w.update(lambdaapi.UpdateFunctionConfigurationInput{FunctionName: new("f"), Layers: []string{*same.LayerVersionArn, *a.LayerVersionArn, *again.LayerVersionArn}})
+	if got := dirs(); len(got) != 2 || got[0] != first[1] || !strings.HasSuffix(got[1], hexDigest(t, *again.Content.CodeSha256)) {
+		t.Error("with the same layer twice the fleet got", got)
+	}
+	w.update(lambdaapi.UpdateFunctionConfigurationInput{FunctionName: new("f"), Layers: arns})
 	published := w.publish(lambdaapi.PublishVersionInput{FunctionName: new("f")})
 
 	// A function holds what was deleted, over changes that do not name layers and a restart too.
@@ -183,7 +193,7 @@ func TestFunctionsWithLayers(t *testing.T) {
 	must(lambdaapi.DeleteFunction.Call(t.Context(), w, &lambdaapi.DeleteFunctionInput{FunctionName: new("f")}))(t)
 	w.restart() // what was lent is not
 	must(w.code.collect(t.Context()))(t)
-	if dirs := w.codeDirs(); len(dirs) > 0 {
+	if dirs := w.codeDirs(); len(dirs) != 1 { // the layers that are the same
 		t.Error("unpacked archives are left:", dirs)
 	}
 	if w.blobExists(hexDigest(t, *a.Content.CodeSha256)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -177,6 +178,13 @@ func (s *Service) executable(ctx context.Context, c scope, v *version) (executab
 		}
 		code, dirs = append(code, l), append(dirs, l.dir)
 	}
+	// Layers may have the same contents, and only the last of those counts: nothing can be mounted over itself.
+	layers := dirs[1:]
+	for i := len(layers) - 1; i >= 0; i-- {
+		if slices.Contains(layers[i+1:], layers[i]) {
+			layers = slices.Delete(layers, i, i+1)
+		}
+	}
 	f := &fleet.Function{
 		Account:             c.account,
 		Region:              c.region,
@@ -193,7 +201,7 @@ func (s *Service) executable(ctx context.Context, c scope, v *version) (executab
 		Timeout:             time.Duration(d.Timeout) * time.Second,
 		Environment:         deref(d.Environment),
 		Code:                dirs[0],
-		Layers:              dirs[1:],
+		Layers:              layers,
 		CodeSHA256:          digestBase64(d.CodeDigest),
 		LogGroup:            d.Logging.Group,
 		LogFormat:           d.Logging.Format,
