@@ -400,8 +400,8 @@ func (a *Authorizer) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	if err := a.load(ctx); err != nil {
-		return err
+	if err := a.load(ctx); err != nil { // it explains and proposes: nothing else depends on it
+		a.log.Error("what was used and refused before is not known", "err", err)
 	}
 	for {
 		select {
@@ -414,7 +414,7 @@ func (a *Authorizer) Run(ctx context.Context) error {
 		case <-time.After(linger):
 		}
 		if err := a.store(context.WithoutCancel(ctx)); err != nil {
-			return err
+			a.log.Error("what was used and refused is not stored, will try again", "err", err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package authorize
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -270,7 +271,7 @@ func (u *used) store(ctx context.Context, db kv.DB) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return db.Update(ctx, func(tx kv.Tx) error {
+	err := db.Update(ctx, func(tx kv.Tx) error {
 		for _, d := range whole {
 			for e, err := range tx.Scan(kv.Prefix("authorize", "used", d.account, d.subject, d.action)) {
 				if err != nil {
@@ -286,6 +287,12 @@ func (u *used) store(ctx context.Context, db kv.DB) error {
 		}
 		return nil
 	})
+	if err != nil {
+		u.mu.Lock()
+		maps.Copy(u.dirty, todo)
+		u.mu.Unlock()
+	}
+	return err
 }
 
 // nameOf is the resource under which a use is known: its own, or the pattern that stands for it.

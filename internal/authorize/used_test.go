@@ -1,11 +1,15 @@
 package authorize
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
@@ -231,3 +235,77 @@ func TestExplanations(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// failing is a store that cannot write.
+type failing struct{ kv.DB }
+
+func (failing) Update(context.Context, func(kv.Tx) error) error { return kv.ErrFailed }
+
+// What could not be stored is stored later, and Run does not end.
+func TestStoreFails(t *testing.T) {
+	w := bobWith(t, allow("logs:*", "*"))
+	db := memory(t)
+	a := newAuthorizer(t, w, Deps{DB: db})
+	ctx := as(t, bob())
+	a.Authorize(ctx, logsapi.PutLogEvents.Info, put("/g", "s"))
+	a.Authorize(ctx, lambdaapi.Invoke.Info, invoke)
+	if err := a.used.store(t.Context(), failing{db}); err == nil {
+		t.Error("stored")
+	}
+	if err := a.refusals.store(t.Context(), failing{db}); err == nil {
+		t.Error("stored")
+	}
+	if err := a.store(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again := newAuthorizer(t, w, Deps{DB: db})
+	if err := again.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if uses, _ := again.Used(bobARN); len(uses) != 2 || len(again.Refusals(account, "", 9)) != 1 {
+		t.Errorf("%+v", uses)
+	}
+}
+
+// Run stores a second after something new, and what is left when it ends.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := bobWith(t, allow("logs:*", "*"))
+		db := &counting{DB: fake{}}
+		a := newAuthorizer(t, w, Deps{DB: db})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- a.Run(ctx) }()
+		synctest.Wait()
+		began := db.n.Load() // what loading wrote
+		for i := range 10 {
+			a.Authorize(as(t, bob()), logsapi.PutLogEvents.Info, put("/g", fmt.Sprint(i)))
+		}
+		synctest.Wait()
+		if db.n.Load() != began {
+			t.Error("stored at once")
+		}
+		time.Sleep(linger + time.Millisecond)
+		synctest.Wait()
+		if got := db.n.Load() - began; got != 1 {
+			t.Errorf("%d writes for ten uses", got)
+		}
+		a.Authorize(as(t, bob()), lambdaapi.Invoke.Info, invoke)
+		cancel()
+		if err := <-ended; err != nil || db.n.Load()-began < 2 {
+			t.Error("the last ones are lost:", err)
+		}
+	})
+}
+
+// counting counts writes to a store that keeps nothing.
+type counting struct {
+	kv.DB
+	n atomic.Int64
+}
+
+func (c *counting) Update(context.Context, func(kv.Tx) error) error { c.n.Add(1); return nil }
+
+type fake struct{ kv.DB }
+
+func (fake) View(context.Context, func(kv.Reader) error) error { return nil }
