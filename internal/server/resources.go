@@ -27,7 +27,7 @@ type lambdaResources struct {
 // Policy implements authorize.Resources.
 func (l *lambdaResources) Policy(ctx context.Context, resource string) (*iampolicy.Compiled, error) {
 	if !isLayer(resource) {
-		return nil, nil
+		return l.lambda.FunctionPolicy(ctx, resource)
 	}
 	text, err := l.lambda.LayerPolicy(ctx, resource)
 	if err != nil || text == "" {

@@ -95,7 +95,7 @@ func TestErrorsFromOutside(t *testing.T) {
 		{"not there", "GET", fns + "nope", nil, 404, missing, "Function not found: " + testARN + "nope"},
 		{"alias not there", "GET", fns + "f?Qualifier=b", nil, 404, missing, "Function not found: " + testARN + "f:b"},
 		{"other region", "GET", fns + url.PathEscape("arn:aws:lambda:us-west-2:111122223333:function:f"), nil, 404, missing, "Functions from 'us-west-2' are not reachable in this region ('eu-central-1')"},
-		{"other account", "GET", fns + "444455556666:function:f", nil, 403, "AccessDeniedException", "User: arn:aws:iam::111122223333:root is not authorized to perform: lambda:GetFunction on resource: "},
+		{"other account", "GET", fns + "444455556666:function:f/policy", nil, 403, "AccessDeniedException", "User: arn:aws:iam::111122223333:root is not authorized to perform: lambda:GetPolicy on resource: "},
 		{"qualifiers", "GET", fns + "f:1?Qualifier=2", nil, 400, param, "The derived qualifier from the function name does not match the specified qualifier."},
 		{"pending", "PUT", fns + "pending/code", m{"ZipFile": code(2)}, 409, conflict, "The operation cannot be performed at this time. The function is currently in the following state: Pending"},
 		{"pending invocation", "POST", fns + "pending/invocations", nil, 409, conflict, "The operation cannot be performed at this time. The function is currently in the following state: Pending"},

@@ -149,6 +149,10 @@ func (s *Service) Register(mux *smithy.Mux) {
 	lambdaapi.UpdateAlias.Handle(mux, s.updateAlias)
 	lambdaapi.DeleteAlias.Handle(mux, s.deleteAlias)
 
+	lambdaapi.AddPermission.Handle(mux, s.addPermission)
+	lambdaapi.RemovePermission.Handle(mux, s.removePermission)
+	lambdaapi.GetPolicy.Handle(mux, s.getPolicy)
+
 	lambdaapi.PublishLayerVersion.Handle(mux, s.publishLayerVersion)
 	lambdaapi.GetLayerVersion.Handle(mux, s.getLayerVersion)
 	lambdaapi.GetLayerVersionByArn.Handle(mux, s.getLayerVersionByArn)
@@ -176,7 +180,6 @@ func (s *Service) Register(mux *smithy.Mux) {
 	lambdaapi.GetAccountSettings.Handle(mux, s.getAccountSettings)
 	lambdaapi.GetFunctionConcurrency.Handle(mux, s.getFunctionConcurrency)
 	lambdaapi.GetFunctionRecursionConfig.Handle(mux, s.getFunctionRecursionConfig)
-	lambdaapi.GetPolicy.Handle(mux, s.getPolicy)
 	lambdaapi.GetRuntimeManagementConfig.Handle(mux, s.getRuntimeManagementConfig)
 	lambdaapi.PutRuntimeManagementConfig.Handle(mux, s.putRuntimeManagementConfig)
 	lambdaapi.GetFunctionScalingConfig.Handle(mux, s.getFunctionScalingConfig)

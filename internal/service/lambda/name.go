@@ -58,8 +58,19 @@ func scopeOf(ctx context.Context) scope {
 	return scope{info.Account, info.Region}
 }
 
-// locate reads the FunctionName and Qualifier of a call to an operation. Functions can only be reached in the caller's own region
-// and, as there are no resource policies yet, account.
+// acrossAccounts reports whether an operation reaches functions of other accounts, if their policies let it. Source: Lambda's list of cross-account
+// operations.
+func acrossAccounts(operation string) bool {
+	switch operation {
+	case "InvokeFunction", "GetFunction", "GetFunctionConfiguration", "UpdateFunctionCode", "DeleteFunction", "PublishVersion", "ListVersionsByFunction",
+		"CreateAlias", "GetAlias", "UpdateAlias", "DeleteAlias", "ListAliases":
+		return true
+	}
+	return false
+}
+
+// locate reads the FunctionName and Qualifier of a call to an operation. Functions can only be reached in the caller's own region.
+// The gate has asked the policy of a function of another account.
 func locate(ctx context.Context, operation string, name, qualifier *string) (scope, reference, error) {
 	c := scopeOf(ctx)
 	var given string
@@ -72,6 +83,9 @@ func locate(ctx context.Context, operation string, name, qualifier *string) (sco
 	}
 	if ref.region != "" && ref.region != c.region {
 		return c, ref, lambdaapi.ErrResourceNotFoundException("Functions from '%s' are not reachable in this region ('%s')", ref.region, c.region)
+	}
+	if ref.account != "" && acrossAccounts(operation) {
+		c.account = ref.account
 	}
 	if ref.account != "" && ref.account != c.account {
 		return c, ref, apierr.New("AccessDeniedException", 403,

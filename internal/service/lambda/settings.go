@@ -65,14 +65,3 @@ func (s *Service) getFunctionRecursionConfig(ctx context.Context, in *lambdaapi.
 	}
 	return &lambdaapi.GetFunctionRecursionConfigOutput{RecursiveLoop: new(lambdaapi.RecursiveLoopTerminate)}, nil
 }
-
-func (s *Service) getPolicy(ctx context.Context, in *lambdaapi.GetPolicyInput) (*lambdaapi.GetPolicyOutput, error) {
-	c, ref, err := locate(ctx, "GetPolicy", in.FunctionName, in.Qualifier)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.lookup(ctx, c, ref); err != nil {
-		return nil, err
-	}
-	return nil, lambdaapi.ErrResourceNotFoundException("The resource you requested does not exist.")
-}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mayflyhq/mayfly/internal/fleet"
 	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/lang/iampolicy"
 )
 
 // target is what an invocation of a function under one qualifier runs, ready for the fleet. It is immutable.
@@ -36,13 +37,13 @@ func (t *target) pick() *executable {
 	return &t.first
 }
 
-// targets remembers the targets of functions that may be invoked, so that an invocation reads no record. While a function is
+// targets remembers the targets and policies of functions that may be invoked, so that an invocation reads no record. While a function is
 // changed nothing of it is remembered: an invocation that begins after the change could be seen runs what was changed.
 type targets struct {
 	mu       sync.RWMutex
-	all      map[functionName]map[string]*target // by qualifier
-	changing map[functionName]int                // changes under way
-	turn     uint64                              // counts changes: what was read before one is not kept after it
+	all      map[functionName]*remembered
+	changing map[functionName]int // changes under way
+	turn     uint64               // counts changes: what was read before one is not kept after it
 }
 
 type functionName struct {
@@ -50,10 +51,29 @@ type functionName struct {
 	name string
 }
 
+// remembered is what is known of a function, by qualifier.
+type remembered struct {
+	targets  map[string]*target
+	policies map[string]*iampolicy.Compiled // nil: there is none
+}
+
 func (t *targets) get(c scope, name, qualifier string) *target {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.all[functionName{c, name}][qualifier]
+	if f := t.all[functionName{c, name}]; f != nil {
+		return f.targets[qualifier]
+	}
+	return nil
+}
+
+// policy returns the policy that is remembered of a qualifier, and whether one, or that there is none, is.
+func (t *targets) policy(c scope, name, qualifier string) (p *iampolicy.Compiled, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if f := t.all[functionName{c, name}]; f != nil {
+		p, ok = f.policies[qualifier]
+	}
+	return p, ok
 }
 
 func (t *targets) now() uint64 {
@@ -66,17 +86,34 @@ func (t *targets) now() uint64 {
 func (t *targets) put(c scope, name, qualifier string, found *target, turn uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f := functionName{c, name}
-	if t.turn != turn || t.changing[f] > 0 {
-		return
+	if f := t.rememberLocked(functionName{c, name}, turn); f != nil {
+		f.targets[qualifier] = found
+	}
+}
+
+// putPolicy is put for a policy.
+func (t *targets) putPolicy(c scope, name, qualifier string, found *iampolicy.Compiled, turn uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f := t.rememberLocked(functionName{c, name}, turn); f != nil {
+		f.policies[qualifier] = found
+	}
+}
+
+// rememberLocked returns where to put what was read of a function, or nil if it may have changed since.
+func (t *targets) rememberLocked(name functionName, turn uint64) *remembered {
+	if t.turn != turn || t.changing[name] > 0 {
+		return nil
 	}
 	if t.all == nil {
-		t.all = map[functionName]map[string]*target{}
+		t.all = map[functionName]*remembered{}
 	}
-	if t.all[f] == nil {
-		t.all[f] = map[string]*target{}
+	f := t.all[name]
+	if f == nil {
+		f = &remembered{map[string]*target{}, map[string]*iampolicy.Compiled{}}
+		t.all[name] = f
 	}
-	t.all[f][qualifier] = found
+	return f
 }
 
 // change forgets a function until done is called. It comes before the transaction that changes the function, done after it.
