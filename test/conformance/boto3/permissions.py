@@ -1,9 +1,10 @@
-"""What policies allow: sessions of a role, as its functions have them, and functions themselves."""
+"""What policies allow: sessions of a role, as its functions have them, functions themselves, and users."""
 
 import json
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from identity import TRUST, Base
 from suite import ACCOUNT, ENDPOINT, REGION, archive, function_arn, iam, invoke, lam, logs, sts
@@ -195,3 +196,108 @@ class Permissions(Base):
         self.grant(allow("*"))
         with self.refused("UnrecognizedClientException", 403, "The security token included in the request is invalid."):
             self.client("lambda").list_functions()
+
+
+class Users(Base):
+    """Users with access keys, and the sessions that they make."""
+
+    def served(self, call, **arguments):
+        try:
+            return call(**arguments)
+        except ClientError as e:
+            if e.response["Error"]["Code"] == "NotImplemented":
+                self.skipTest(e.response["Error"]["Message"])
+            raise
+
+    def setUp(self):
+        self.user = self.name("user")
+        self.arn = self.served(iam.create_user, UserName=self.user, Path="/team/")["User"]["Arn"]
+        self.addCleanup(self.remove_user)
+        key = self.served(iam.create_access_key, UserName=self.user)["AccessKey"]
+        self.session = boto3.session.Session(key["AccessKeyId"], key["SecretAccessKey"], None, REGION)
+
+    def remove_user(self):
+        for p in iam.list_user_policies(UserName=self.user)["PolicyNames"]:
+            iam.delete_user_policy(UserName=self.user, PolicyName=p)
+        for k in iam.list_access_keys(UserName=self.user)["AccessKeyMetadata"]:
+            iam.delete_access_key(UserName=self.user, AccessKeyId=k["AccessKeyId"])
+        iam.delete_user(UserName=self.user)
+
+    def client(self, service, session=None):
+        return (session or self.session).client(service, endpoint_url=ENDPOINT, config=Config(retries={"total_max_attempts": 1}, parameter_validation=False))
+
+    def of(self, answer):
+        c = answer["Credentials"]
+        return boto3.session.Session(c["AccessKeyId"], c["SecretAccessKey"], c["SessionToken"], REGION)
+
+    def grant(self, *statements):
+        iam.put_user_policy(UserName=self.user, PolicyName="p", PolicyDocument=document(*statements))
+
+    def denied(self, action, resource, code="AccessDeniedException", why=None, who=None):
+        why = why if why is not None else f" because no identity-based policy allows the {action} action"
+        return self.refused(code, 403, f"User: {who or self.arn} is not authorized to perform: {action} on resource: {resource}{why}")
+
+    def test_policies(self):
+        mine = self.client("lambda")
+        with self.denied("lambda:ListFunctions", "*"):
+            mine.list_functions()
+        self.grant(allow("lambda:ListFunctions", Condition={"StringEquals": {"aws:username": self.user}}))
+        mine.list_functions()
+        self.grant(allow("lambda:*"), {"Effect": "Deny", "Action": "lambda:List*", "Resource": "*"})
+        with self.denied("lambda:ListFunctions", "*", why=" with an explicit deny in an identity-based policy"):
+            mine.list_functions()
+
+    def test_itself(self):
+        with self.denied("iam:GetUser", "user " + self.user, "AccessDenied"):
+            self.client("iam").get_user(UserName=self.user)
+        self.grant(allow("iam:GetUser", f"arn:aws:iam::{ACCOUNT}:user/team/${{aws:username}}"))
+        self.assertEqual(self.arn, self.client("iam").get_user(UserName=self.user)["User"]["Arn"])
+        self.assertEqual(self.arn, self.client("iam").get_user()["User"]["Arn"])
+        with self.denied("iam:GetUser", "user somebody", "AccessDenied"):
+            self.client("iam").get_user(UserName="somebody")
+
+    def test_group_and_boundary(self):
+        group = self.name("group")
+        self.served(iam.create_group, GroupName=group)
+        self.addCleanup(iam.delete_group, GroupName=group)
+        iam.put_group_policy(GroupName=group, PolicyName="p", PolicyDocument=document(allow("lambda:*")))
+        self.addCleanup(iam.delete_group_policy, GroupName=group, PolicyName="p")
+        mine = self.client("lambda")
+        with self.denied("lambda:ListFunctions", "*"):
+            mine.list_functions()
+        iam.add_user_to_group(GroupName=group, UserName=self.user)
+        self.addCleanup(iam.remove_user_from_group, GroupName=group, UserName=self.user)
+        mine.list_functions()
+        boundary = self.policy(json.loads(document(allow("lambda:ListLayers"))))["Arn"]
+        iam.put_user_permissions_boundary(UserName=self.user, PermissionsBoundary=boundary)
+        self.addCleanup(iam.delete_user_permissions_boundary, UserName=self.user)
+        mine.list_layers()
+        with self.denied("lambda:ListFunctions", "*", why=" because no permissions boundary allows the lambda:ListFunctions action"):
+            mine.list_functions()
+
+    def test_assume_role(self):
+        trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole", "Condition": {"StringEquals": {"sts:ExternalId": "x1"}}}]}
+        role = self.role(AssumeRolePolicyDocument=json.dumps(trust))
+        iam.put_role_policy(RoleName=role["RoleName"], PolicyName="p", PolicyDocument=document(allow("lambda:*")))
+        mine = self.client("sts")
+        arguments = dict(RoleArn=role["Arn"], RoleSessionName="s", ExternalId="x1")
+        with self.denied("sts:AssumeRole", role["Arn"], "AccessDenied"):
+            self.served(mine.assume_role, **arguments)
+        self.grant(allow("sts:AssumeRole", role["Arn"]))
+        with self.denied("sts:AssumeRole", role["Arn"], "AccessDenied", why=""):
+            mine.assume_role(**dict(arguments, ExternalId="x2"))
+        self.client("lambda", self.of(mine.assume_role(**arguments))).list_functions()
+        limited = self.of(mine.assume_role(**dict(arguments, Policy=document(allow("lambda:ListLayers")))))
+        self.client("lambda", limited).list_layers()
+        with self.denied("lambda:ListFunctions", "*", why=" because no session policy allows the lambda:ListFunctions action",
+                         who=f"arn:aws:sts::{ACCOUNT}:assumed-role/{role['RoleName']}/s"):
+            self.client("lambda", limited).list_functions()
+        with self.denied("sts:TagSession", role["Arn"], "AccessDenied"):
+            mine.assume_role(**dict(arguments, Tags=[{"Key": "team", "Value": "red"}]))
+
+    def test_session_of_a_user(self):
+        session = self.of(self.served(self.client("sts").get_session_token))
+        self.grant(allow("*"))
+        self.client("lambda", session).list_functions()
+        with self.refused("InvalidClientTokenId", 403, "The security token included in the request is invalid"):
+            self.client("iam", session).list_roles()
