@@ -50,6 +50,7 @@ const policy = `
 	internal/sandbox/linux   : internal/sandbox
 	internal/sandbox/sandboxtest : internal/sandbox
 	internal/credential   : internal/arn internal/call
+	internal/durable      : internal/group internal/kv
 
 	# L3: engines
 	internal/gate         : internal/aws/smithy internal/call
@@ -59,10 +60,11 @@ const policy = `
 	internal/runtimeapi   :
 	internal/fleet        : internal/arn internal/call internal/group internal/aws/api/... internal/runtimeapi internal/runtimes internal/sandbox
 	internal/meter        : internal/fleet internal/kv
+	internal/target       : internal/arn internal/call internal/aws/api/...
 
 	# L4: services, none of which imports another
 	internal/service/iam    : internal/authorize internal/arn internal/call internal/aws/api/... internal/kv internal/lang/iampolicy
-	internal/service/lambda : internal/authorize internal/arn internal/call internal/group internal/aws/api/... internal/kv internal/blob internal/fleet internal/lang/iampolicy
+	internal/service/lambda : internal/authorize internal/arn internal/call internal/durable internal/group internal/aws/api/... internal/kv internal/blob internal/fleet internal/target internal/lang/iampolicy
 	internal/service/logs   : internal/arn internal/call internal/group internal/aws/api/... internal/kv internal/lang/logfilter
 	internal/service/sts    : internal/authorize internal/call internal/aws/api/...
 

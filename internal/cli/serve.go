@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,6 +66,7 @@ The root user's access key is made at first start and kept in the data directory
 	f.StringVar(&config.Sandbox, "sandbox", "", "linux or process (default: linux where it works)")
 	f.StringVar(&network, "network", "egress", "what functions can reach: egress or none")
 	f.IntVar(&config.MemoryMB, "memory", 0, "MB for all environments together, by their functions' memory sizes (default four fifths of the machine's)")
+	f.DurationVar(&config.AsyncRetryWait, "async-retry-wait", asyncRetryWait(), "wait before the first retry of a failed asynchronous invocation, to which all its waits are in proportion (default 1m)")
 	f.IntVar(&config.Concurrency, "concurrency", 0, "invocations at once (default 1000)")
 	f.IntVar(&config.Prepared, "prepared", 0, "sandboxes made ahead of need (default: the driver's; -1: none)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
@@ -116,4 +118,13 @@ func (a *app) greet(s *server.Server, config *server.Config) {
 		hint += " --data " + a.data
 	}
 	fmt.Fprintf(a.out, "In another terminal: eval \"$(%s)\", and then any AWS tool.\n", hint)
+}
+
+// asyncRetryWait is the default of the flag: the environment's, as far as it can be read.
+func asyncRetryWait() time.Duration {
+	d, err := time.ParseDuration(os.Getenv("MAYFLY_ASYNC_RETRY_WAIT"))
+	if err != nil || d < 0 {
+		return 0
+	}
+	return d
 }

@@ -30,9 +30,9 @@ import (
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/s3api"
 	"github.com/mayflyhq/mayfly/internal/aws/api/stsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/cloudwatchapi"
-	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/s3api"
 	"github.com/mayflyhq/mayfly/internal/aws/sigv4"
 	mux "github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/call"

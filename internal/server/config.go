@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mayflyhq/mayfly/internal/edge"
 	"github.com/mayflyhq/mayfly/internal/sandbox"
@@ -27,7 +28,10 @@ type Config struct {
 	// machine's memory.
 	MemoryMB    int
 	Concurrency int // invocations at once; 0 means 1000
-	Prepared    int // sandboxes made ahead; 0 means the driver's default, below 0 none
+	// AsyncRetryWait is the wait before the first retry of a failed asynchronous invocation; 0 means AWS's minute. The other waits of
+	// asynchronous invocations keep their proportion to it.
+	AsyncRetryWait time.Duration
+	Prepared       int // sandboxes made ahead; 0 means the driver's default, below 0 none
 
 	Log *slog.Logger // nil discards
 }

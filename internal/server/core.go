@@ -22,6 +22,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/service/lambda"
 	"github.com/mayflyhq/mayfly/internal/service/logs"
 	"github.com/mayflyhq/mayfly/internal/service/sts"
+	"github.com/mayflyhq/mayfly/internal/target"
 )
 
 // core is everything that holds state: the store and what stands on it. A reset makes a new one.
@@ -89,16 +90,19 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 
 	// Services.
 	if c.lambda, err = lambda.New(lambda.Deps{
-		DB:        c.db,
-		Blobs:     c.blobs,
-		CodeDir:   filepath.Join(dir, "code"),
-		Invoker:   c.fleet,
-		Runtimes:  s.finder,
-		Downloads: downloads{s},
-		Roles:     roles,
-		CodeInUse: c.fleet.CodeInUse,
-		Config:    lambda.Config{Concurrency: int32(s.config.Concurrency)},
-		Log:       s.log,
+		DB:           c.db,
+		Blobs:        c.blobs,
+		CodeDir:      filepath.Join(dir, "code"),
+		Invoker:      c.fleet,
+		Runtimes:     s.finder,
+		Downloads:    downloads{s},
+		Roles:        roles,
+		Destinations: target.New(c.gate, c.mux.Served),
+		CodeInUse:    c.fleet.CodeInUse,
+		Config: lambda.Config{
+			Concurrency: int32(s.config.Concurrency), RetryWait: s.config.AsyncRetryWait, BackOff: s.config.AsyncRetryWait / 60,
+		},
+		Log: s.log,
 	}); err != nil {
 		return nil, err
 	}

@@ -46,20 +46,26 @@ func (r *roles) Assumable(ctx context.Context, roleARN, functionARN string) (boo
 // that a change of the role's holds at once.
 func (r *roles) credentials(fn *fleet.Function) (fleet.Credentials, error) {
 	ctx := call.AsService(context.Background(), "lambda", fn.Account, fn.Region)
-	role, ok, err := r.assume(ctx, fn.RoleARN, fn.ARN)
-	if err != nil {
-		return fleet.Credentials{}, err
-	}
-	if !ok {
-		return fleet.Credentials{}, apierr.New("AccessDeniedException", http.StatusForbidden, "The role defined for the function cannot be assumed by Lambda.")
-	}
-	now := time.Now()
-	p, err := role.Assumed(fn.Name, call.Session{Issued: now, Expires: now.Add(sessionDuration), Function: fn.ARN})
+	p, err := r.Session(ctx, fn.RoleARN, fn.ARN)
 	if err != nil {
 		return fleet.Credentials{}, err
 	}
 	s, err := r.issuer.Issue(p)
 	return fleet.Credentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey, SessionToken: s.SessionToken}, err
+}
+
+// Session implements lambda.Roles. The session is named after the function.
+func (r *roles) Session(ctx context.Context, roleARN, functionARN string) (call.Principal, error) {
+	role, ok, err := r.assume(ctx, roleARN, functionARN)
+	if err != nil {
+		return call.Principal{}, err
+	}
+	if !ok {
+		return call.Principal{}, apierr.New("AccessDeniedException", http.StatusForbidden, "The role defined for the function cannot be assumed by Lambda.")
+	}
+	now := time.Now()
+	name := functionARN[strings.LastIndexByte(functionARN, ':')+1:]
+	return role.Assumed(name, call.Session{Issued: now, Expires: now.Add(sessionDuration), Function: functionARN})
 }
 
 // assume finds a role and asks its trust policy. ctx is a call of Lambda's own in the account of the role.

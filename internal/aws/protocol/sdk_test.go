@@ -39,12 +39,12 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/s3api"
+	"github.com/mayflyhq/mayfly/internal/aws/api/sqsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/stsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/cloudwatchapi"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/kinesisapi"
-	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/s3api"
-	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/sqsapi"
 	mayfly "github.com/mayflyhq/mayfly/internal/aws/smithy"
 )
 

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -87,7 +88,7 @@ func (s *Service) configure(d *deployment, in *settings, c scope) error {
 		assign(&d.Tracing, in.TracingConfig.Mode)
 	}
 	if in.DeadLetterConfig != nil && in.DeadLetterConfig.TargetArn != nil {
-		if err := checkDeadLetter(*in.DeadLetterConfig.TargetArn); err != nil {
+		if err := s.checkDeadLetter(*in.DeadLetterConfig.TargetArn); err != nil {
 			return err
 		}
 		d.DeadLetter = *in.DeadLetterConfig.TargetArn
@@ -205,12 +206,22 @@ func environmentJSON(vars map[string]string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func checkDeadLetter(target string) error {
+func (s *Service) checkDeadLetter(target string) error {
 	if target == "" {
 		return nil
 	}
 	a, err := arn.Parse(target)
 	if err != nil || a.Service != "sqs" && a.Service != "sns" {
+		return lambdaapi.ErrInvalidParameterValueException("The provided target arn is invalid: %s. A dead-letter target is an SQS queue or an SNS topic.", target)
+	}
+	if s.destinations == nil {
+		return nil
+	}
+	err = s.destinations.Check(target)
+	if e, coded := errors.AsType[*apierr.Error](err); coded {
+		return lambdaapi.ErrInvalidParameterValueException("The provided target arn is invalid: %s. %s", target, e.Message)
+	}
+	if err != nil {
 		return lambdaapi.ErrInvalidParameterValueException("The provided target arn is invalid: %s. A dead-letter target is an SQS queue or an SNS topic.", target)
 	}
 	return nil

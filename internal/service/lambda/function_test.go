@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
+	"github.com/mayflyhq/mayfly/internal/call"
 )
 
 func TestCreateFunction(t *testing.T) {
@@ -642,4 +643,8 @@ func TestRoles(t *testing.T) {
 			t.Errorf("%s: %v, want %q", role, err, want)
 		}
 	}
+}
+
+func (f fakeRoles) Session(_ context.Context, role, function string) (call.Principal, error) {
+	return call.Principal{Type: call.AssumedRole, ARN: role, Session: &call.Session{Issuer: role, Function: function}}, nil
 }

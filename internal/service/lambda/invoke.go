@@ -22,7 +22,7 @@ var (
 	unhandled       = "Unhandled"
 )
 
-// invoke serves synchronous invocations and dry runs. Payloads pass through as they came.
+// invoke serves synchronous invocations and dry runs, and accepts asynchronous ones. Payloads pass through as they came.
 func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambdaapi.InvokeOutput, error) {
 	info := call.From(ctx)
 	c, ref, err := locate(ctx, "InvokeFunction", in.FunctionName, in.Qualifier)
@@ -31,6 +31,9 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 	}
 	kind := lambdaapi.InvocationTypeRequestResponse
 	assign(&kind, in.InvocationType)
+	if kind == lambdaapi.InvocationTypeEvent && len(in.Payload) > s.limits.EventBytes {
+		return nil, tooLargeEvent(len(in.Payload), s.limits.EventBytes)
+	}
 	if len(in.Payload) > s.limits.PayloadBytes {
 		return nil, lambdaapi.ErrRequestTooLargeException("%d byte payload is too large for the %s invocation type (limit %d bytes)",
 			len(in.Payload), kind, s.limits.PayloadBytes)
@@ -43,12 +46,15 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 		return nil, err
 	}
 	switch {
-	case kind == lambdaapi.InvocationTypeEvent:
-		return nil, errNotServed("InvocationType Event: asynchronous invocation is")
 	case in.DurableExecutionName != nil:
 		return nil, errNotServed("DurableExecutionName: durable functions are")
 	case kind == lambdaapi.InvocationTypeDryRun:
 		return &lambdaapi.InvokeOutput{StatusCode: &statusNoContent}, nil
+	case kind == lambdaapi.InvocationTypeEvent:
+		if err := s.accept(ctx, c, ref, in.Payload, deref(in.TenantId)); err != nil {
+			return nil, err
+		}
+		return &lambdaapi.InvokeOutput{StatusCode: &statusAccepted}, nil
 	}
 	client, err := clientContext(in.ClientContext)
 	if err != nil {
@@ -59,6 +65,10 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 		payload = emptyEvent
 	}
 	if err := checkJSON(payload); err != nil {
+		return nil, err
+	}
+	lineage, err := s.follow(ctx, c, ref.name, trace(info), t.first.function.ARN)
+	if err != nil {
 		return nil, err
 	}
 	e := t.pick()
@@ -75,7 +85,7 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 	res, err := s.invoker.Invoke(ctx, e.function, &fleet.Request{
 		RequestID:     info.RequestID,
 		InvokedARN:    t.arn,
-		Trace:         trace(info),
+		Trace:         lineage,
 		ClientContext: client,
 		TenantID:      deref(in.TenantId),
 		Payload:       payload,

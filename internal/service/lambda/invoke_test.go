@@ -34,7 +34,7 @@ func TestInvoke(t *testing.T) {
 		t.Errorf("answer %+v", out)
 	}
 	got := w.invoker.request
-	if got.RequestID != info.RequestID || got.InvokedARN != testARN+"f:$LATEST" || got.Trace != info.Trace || got.ClientContext != `{"custom":{"k":"v"}}` ||
+	if got.RequestID != info.RequestID || got.InvokedARN != testARN+"f:$LATEST" || !strings.HasPrefix(got.Trace, info.Trace+";Lineage=1:") || got.ClientContext != `{"custom":{"k":"v"}}` ||
 		string(got.Payload) != ` { "a" : 1, "a" : 2 } ` || !got.LogTail {
 		t.Errorf("request %+v", got)
 	}
@@ -75,7 +75,6 @@ func TestInvokeErrors(t *testing.T) {
 		"missing version":  {in{FunctionName: new("f:7")}, "ResourceNotFoundException", 404, "Function not found: " + testARN + "f:7"},
 		"missing alias":    {in{FunctionName: new("f"), Qualifier: new("prod")}, "ResourceNotFoundException", 404, "Function not found: " + testARN + "f:prod"},
 		"too large":        {in{FunctionName: new("f"), Payload: make([]byte, 101)}, "RequestTooLargeException", 413, "101 byte payload is too large for the RequestResponse invocation type (limit 100 bytes)"},
-		"event":            {in{FunctionName: new("f"), InvocationType: new("Event")}, "InvalidParameterValueException", 400, "InvocationType Event: asynchronous invocation is not served by Mayfly yet."},
 		"unknown type":     {in{FunctionName: new("f"), InvocationType: new("Later")}, "ValidationException", 400, "1 validation error detected: Value 'Later' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: ["},
 		"tenant":           {in{FunctionName: new("f"), TenantId: new("t")}, "InvalidParameterValueException", 400, "The invoked function is not enabled with tenancy configuration."},
 		"durable":          {in{FunctionName: new("f"), DurableExecutionName: new("t")}, "InvalidParameterValueException", 400, "DurableExecutionName: durable functions are not served by Mayfly yet."},

@@ -9,8 +9,11 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/blob"
+	"github.com/mayflyhq/mayfly/internal/call"
+	"github.com/mayflyhq/mayfly/internal/durable"
 	"github.com/mayflyhq/mayfly/internal/fleet"
 	"github.com/mayflyhq/mayfly/internal/kv"
+	deliver "github.com/mayflyhq/mayfly/internal/target"
 )
 
 // Invoker runs functions. *fleet.Fleet is one. Its methods are safe for concurrent use.
@@ -41,9 +44,20 @@ type Downloads interface {
 
 // Roles knows which roles Lambda can assume. Its methods are safe for concurrent use.
 type Roles interface {
+	// Session is the principal of a session of a function's role, for what Lambda does in the function's name. It fails if Lambda cannot
+	// assume the role. ctx is a call of Lambda's own in the function's account.
+	Session(ctx context.Context, roleARN, functionARN string) (call.Principal, error)
 	// Assumable reports whether a role of the caller's account exists and lets lambda.amazonaws.com assume it for a function. The
 	// error is trouble of the store.
 	Assumable(ctx context.Context, roleARN, functionARN string) (bool, error)
+}
+
+// Destinations delivers events and records. *target.Targets is one. Its methods are safe for concurrent use.
+type Destinations interface {
+	// Check says whether events can be delivered to an ARN here: nil, target.ErrUnknown, or an *apierr.Error that names what is not served.
+	Check(arn string) error
+	// Deliver makes one try, for the principal of ctx.
+	Deliver(ctx context.Context, arn string, e *deliver.Event) error
 }
 
 // Config is the limits of the service. Zero values mean AWS's.
@@ -56,8 +70,13 @@ type Config struct {
 	EphemeralMB    int32 // largest EphemeralStorage; 10,240
 	EnvironmentLen int   // bytes of the variables as JSON; 4,096
 	PayloadBytes   int   // of a synchronous invocation; 6,291,456
+	EventBytes     int   // of an asynchronous invocation; 1,048,576
 	Tags           int   // of a function; 50
 	Concurrency    int32 // of an account in a region, as GetAccountSettings tells it; 1,000
+
+	// RetryWait is the wait before the first retry of an asynchronous invocation that the function failed; the second comes after twice
+	// that. 1 min. BackOff is the wait after the first error that is not the function's, which doubles up to 300 times that. 1 s.
+	RetryWait, BackOff time.Duration
 }
 
 func (c Config) withDefaults() Config {
@@ -69,18 +88,21 @@ func (c Config) withDefaults() Config {
 	set(&c.EphemeralMB, 10_240)
 	set(&c.EnvironmentLen, 4096)
 	set(&c.PayloadBytes, 6_291_456)
+	set(&c.EventBytes, 1<<20)
+	set(&c.RetryWait, time.Minute)
+	set(&c.BackOff, time.Second)
 	set(&c.Tags, 50)
 	set(&c.Concurrency, 1000)
 	return c
 }
 
-func set[T int | int32 | int64](v *T, def T) {
+func set[T int | int32 | int64 | time.Duration](v *T, def T) {
 	if *v == 0 {
 		*v = def
 	}
 }
 
-// Deps is what the service needs. All fields but Roles, Config, Log and CodeInUse are required.
+// Deps is what the service needs. All fields but Roles, Destinations, Config, Log and CodeInUse are required.
 type Deps struct {
 	DB        kv.DB
 	Blobs     blob.Store // of archives
@@ -89,6 +111,8 @@ type Deps struct {
 	Runtimes  Runtimes
 	Downloads Downloads
 	Roles     Roles // nil: every role will do
+	// Destinations takes what follows of asynchronous invocations. If nil, nothing is delivered.
+	Destinations Destinations
 	// CodeInUse reports whether an environment runs from an unpacked archive, so that it may not be removed. If nil, what any
 	// environment ran from stays until the next start.
 	CodeInUse func(dir string) bool
@@ -98,15 +122,17 @@ type Deps struct {
 
 // Service is the Lambda control plane and its front for invocations. Its methods are safe for concurrent use.
 type Service struct {
-	db        kv.DB
-	invoker   Invoker
-	runtimes  Runtimes
-	downloads Downloads
-	roles     Roles
-	code      *codeStore
-	targets   targets
-	limits    Config
-	log       *slog.Logger
+	db           kv.DB
+	invoker      Invoker
+	runtimes     Runtimes
+	downloads    Downloads
+	roles        Roles
+	destinations Destinations
+	queue        *durable.Queue
+	code         *codeStore
+	targets      targets
+	limits       Config
+	log          *slog.Logger
 }
 
 // New returns a service. It prepares CodeDir: nothing may run from there yet.
@@ -122,10 +148,12 @@ func New(d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{
-		db: d.DB, invoker: d.Invoker, runtimes: d.Runtimes, downloads: d.Downloads, roles: d.Roles,
+	s := &Service{
+		db: d.DB, invoker: d.Invoker, runtimes: d.Runtimes, downloads: d.Downloads, roles: d.Roles, destinations: d.Destinations,
 		code: code, limits: limits, log: d.Log,
-	}, nil
+	}
+	s.queue = durable.New(d.DB, "lambda", s.work, durable.Options{First: limits.BackOff, Longest: 300 * limits.BackOff, Log: d.Log})
+	return s, nil
 }
 
 // Register adds the service's operations to mux.
@@ -185,7 +213,16 @@ func (s *Service) Register(mux *smithy.Mux) {
 	lambdaapi.GetFunctionScalingConfig.Handle(mux, s.getFunctionScalingConfig)
 	lambdaapi.PutFunctionScalingConfig.Handle(mux, s.putFunctionScalingConfig)
 
+	lambdaapi.PutFunctionRecursionConfig.Handle(mux, s.putFunctionRecursionConfig)
+
+	lambdaapi.PutFunctionEventInvokeConfig.Handle(mux, s.putFunctionEventInvokeConfig)
+	lambdaapi.UpdateFunctionEventInvokeConfig.Handle(mux, s.updateFunctionEventInvokeConfig)
+	lambdaapi.GetFunctionEventInvokeConfig.Handle(mux, s.getFunctionEventInvokeConfig)
+	lambdaapi.DeleteFunctionEventInvokeConfig.Handle(mux, s.deleteFunctionEventInvokeConfig)
+	lambdaapi.ListFunctionEventInvokeConfigs.Handle(mux, s.listFunctionEventInvokeConfigs)
+
 	lambdaapi.Invoke.Handle(mux, s.invoke)
+	lambdaapi.InvokeAsync.Handle(mux, s.invokeAsync)
 }
 
 func (s *Service) now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

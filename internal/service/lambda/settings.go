@@ -54,14 +54,3 @@ func (s *Service) getFunctionConcurrency(ctx context.Context, in *lambdaapi.GetF
 	_, err = s.lookup(ctx, c, ref)
 	return nil, err
 }
-
-func (s *Service) getFunctionRecursionConfig(ctx context.Context, in *lambdaapi.GetFunctionRecursionConfigInput) (*lambdaapi.GetFunctionRecursionConfigOutput, error) {
-	c, ref, err := locateUnqualified(ctx, "GetFunctionRecursionConfig", in.FunctionName)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := s.lookup(ctx, c, ref); err != nil {
-		return nil, err
-	}
-	return &lambdaapi.GetFunctionRecursionConfigOutput{RecursiveLoop: new(lambdaapi.RecursiveLoopTerminate)}, nil
-}

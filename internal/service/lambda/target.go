@@ -27,6 +27,8 @@ type executable struct {
 	version  string
 	code     loans
 	tenants  bool // every invocation names one
+
+	deadLetter string // ARN; empty if there is none
 }
 
 // pick chooses the version of one invocation.
@@ -245,5 +247,5 @@ func (s *Service) executable(ctx context.Context, c scope, v *version) (executab
 		ApplicationLogLevel: d.Logging.Application,
 		SystemLogLevel:      d.Logging.System,
 	}
-	return executable{f, v.name(), code, d.Tenancy != ""}, nil
+	return executable{f, v.name(), code, d.Tenancy != "", d.DeadLetter}, nil
 }

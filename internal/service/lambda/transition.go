@@ -23,6 +23,16 @@ func (s *Service) Run(ctx context.Context) error {
 	g := group.New(ctx)
 	defer g.Stop()
 	g.Go(s.collectArchives)
+	queue := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g.Go(func(context.Context) {
+		err := s.queue.Run(ctx)
+		if err != nil {
+			cancel()
+		}
+		queue <- err
+	})
 	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 	var underWay sync.Map // pending -> struct{}
 	for range s.db.Watch(ctx, kv.Key(transitionPrefix)) {
@@ -43,7 +53,7 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return <-queue
 }
 
 // transition carries one version through, which underWay has as taken.
