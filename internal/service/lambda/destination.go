@@ -80,7 +80,8 @@ type responseContext struct {
 // one that failed.
 func deliveries(w *durable.Work, e *event, conf *eventInvoke, role, dead, condition string, r *response, now time.Time) (all []*delivery) {
 	c := e.scope()
-	base := delivery{Account: e.Account, Region: e.Region, Name: e.Name, Role: role, RequestID: w.ID, Trace: e.Trace}
+	lineage, _ := nextLineage(e.Trace, c.qualifiedARN(e.Name, ""))
+	base := delivery{Account: e.Account, Region: e.Region, Name: e.Name, Role: role, RequestID: w.ID, Trace: lineage}
 	destination, outcome := "", "Success"
 	if conf != nil {
 		destination = conf.OnSuccess
