@@ -372,8 +372,8 @@ type layerVersion struct {
 	Runtimes      []string  `json:"runtimes,omitempty"`
 	Architectures []string  `json:"architectures,omitempty"`
 
-	Policy         []layerStatement `json:"policy,omitempty"`
-	PolicyRevision string           `json:"policyRevision,omitempty"`
+	Policy         policy `json:"policy,omitzero"`
+	PolicyRevision string `json:"policyRevision,omitempty"`
 }
 
 // attached is a layer version as a deployment has it. It needs no more than this when the layer version is deleted.
@@ -382,13 +382,6 @@ type attached struct {
 	Digest   string `json:"digest"`
 	Size     int64  `json:"size"`     // bytes zipped
 	Unzipped int64  `json:"unzipped"` // bytes
-}
-
-// layerStatement lets accounts use a layer version.
-type layerStatement struct {
-	ID           string `json:"id"`
-	Principal    string `json:"principal"` // an account, the ARN of its root, or *
-	Organization string `json:"organization,omitempty"`
 }
 
 func getLayerVersion(r kv.Reader, c scope, name string, number int64) (*layerVersion, error) {

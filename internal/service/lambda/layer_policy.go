@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/call"
@@ -16,50 +15,12 @@ const maxPolicy = 20_480 // bytes of the policy of one resource
 // allows reports whether the policy of a layer version lets another account use it. No account is in an organization here, so that a statement
 // for one lets nobody in.
 func (v *layerVersion) allows(account string) bool {
-	return slices.ContainsFunc(v.Policy, func(s layerStatement) bool {
-		return s.Organization == "" && (s.Principal == "*" || s.Principal == account || s.Principal == rootARN(account))
+	return slices.ContainsFunc(v.Policy.Statements, func(p permission) bool {
+		return p.OrganizationID == "" && (p.Principal == "*" || p.Principal == account || p.Principal == rootARN(account))
 	})
 }
 
 func rootARN(account string) string { return "arn:aws:iam::" + account + ":root" }
-
-// layerPolicyStatement is a statement as AWS writes it.
-type layerPolicyStatement struct {
-	Sid       string
-	Effect    string
-	Principal any
-	Action    string
-	Resource  string
-	Condition any `json:",omitempty"`
-}
-
-func (s *layerStatement) document(resource string) layerPolicyStatement {
-	d := layerPolicyStatement{Sid: s.ID, Effect: "Allow", Principal: s.Principal, Action: "lambda:GetLayerVersion", Resource: resource}
-	if s.Principal != "*" {
-		principal := s.Principal
-		if !strings.HasPrefix(principal, "arn:") {
-			principal = rootARN(principal)
-		}
-		d.Principal = map[string]string{"AWS": principal}
-	}
-	if s.Organization != "" {
-		d.Condition = map[string]map[string]string{"StringEquals": {"aws:PrincipalOrgID": s.Organization}}
-	}
-	return d
-}
-
-// policy is the policy of a layer version as JSON.
-func (v *layerVersion) policy(resource string) string {
-	document := struct {
-		Version   string
-		ID        string `json:"Id"`
-		Statement []layerPolicyStatement
-	}{"2012-10-17", "default", []layerPolicyStatement{}}
-	for i := range v.Policy {
-		document.Statement = append(document.Statement, v.Policy[i].document(resource))
-	}
-	return mustJSON(document)
-}
 
 func mustJSON(v any) string {
 	b, err := json.Marshal(v)
@@ -78,8 +39,8 @@ func (s *Service) LayerPolicy(ctx context.Context, arn string) (policy string, e
 	}
 	err = s.db.View(ctx, func(r kv.Reader) error {
 		v, err := getLayerVersion(r, c, name, number)
-		if err == nil && v != nil && len(v.Policy) > 0 {
-			policy = v.policy(arn)
+		if err == nil && v != nil && len(v.Policy.Statements) > 0 {
+			policy = v.Policy.document(arn)
 		}
 		return err
 	})
@@ -121,19 +82,19 @@ func samePolicyRevision(have string, want *string) error {
 }
 
 func (s *Service) addLayerVersionPermission(ctx context.Context, in *lambdaapi.AddLayerVersionPermissionInput) (*lambdaapi.AddLayerVersionPermissionOutput, error) {
-	added := layerStatement{ID: deref(in.StatementId), Principal: deref(in.Principal), Organization: deref(in.OrganizationId)}
+	added := permission{ID: deref(in.StatementId), Action: deref(in.Action), Principal: deref(in.Principal), OrganizationID: deref(in.OrganizationId)}
 	var changed *layerVersion
 	var statement string
 	err := s.changeLayer(ctx, "AddLayerVersionPermission", in.LayerName, in.VersionNumber, func(v *layerVersion, arn string) error {
 		if err := samePolicyRevision(v.PolicyRevision, in.RevisionId); err != nil {
 			return err
 		}
-		if slices.ContainsFunc(v.Policy, func(s layerStatement) bool { return s.ID == added.ID }) {
+		if slices.ContainsFunc(v.Policy.Statements, func(p permission) bool { return p.ID == added.ID }) {
 			return lambdaapi.ErrResourceConflictException(
 				"The statement id (%s) provided already exists. Please provide a new statement id, or remove the existing statement.", added.ID)
 		}
-		v.Policy = append(v.Policy, added)
-		if size := len(v.policy(arn)); size > maxPolicy {
+		v.Policy.Statements = append(v.Policy.Statements, added)
+		if size := len(v.Policy.document(arn)); size > maxPolicy {
 			return lambdaapi.ErrPolicyLengthExceededException("The final policy size (%d) is bigger than the limit (%d).", size, maxPolicy)
 		}
 		changed, statement = v, mustJSON(added.document(arn))
@@ -147,17 +108,17 @@ func (s *Service) addLayerVersionPermission(ctx context.Context, in *lambdaapi.A
 
 func (s *Service) removeLayerVersionPermission(ctx context.Context, in *lambdaapi.RemoveLayerVersionPermissionInput) (*lambdaapi.RemoveLayerVersionPermissionOutput, error) {
 	return nil, s.changeLayer(ctx, "RemoveLayerVersionPermission", in.LayerName, in.VersionNumber, func(v *layerVersion, _ string) error {
-		if len(v.Policy) == 0 {
+		if len(v.Policy.Statements) == 0 {
 			return errNoPolicy()
 		}
 		if err := samePolicyRevision(v.PolicyRevision, in.RevisionId); err != nil {
 			return err
 		}
-		i := slices.IndexFunc(v.Policy, func(s layerStatement) bool { return s.ID == deref(in.StatementId) })
+		i := slices.IndexFunc(v.Policy.Statements, func(p permission) bool { return p.ID == deref(in.StatementId) })
 		if i < 0 {
 			return lambdaapi.ErrResourceNotFoundException("Statement %s is not found in resource policy.", deref(in.StatementId))
 		}
-		v.Policy = slices.Delete(v.Policy, i, i+1)
+		v.Policy.Statements = slices.Delete(v.Policy.Statements, i, i+1)
 		return nil
 	})
 }
@@ -185,8 +146,8 @@ func (s *Service) getLayerVersionPolicy(ctx context.Context, in *lambdaapi.GetLa
 		return nil, err
 	case v == nil:
 		return nil, lambdaapi.ErrResourceNotFoundException("Layer version %s does not exist.", resource)
-	case len(v.Policy) == 0:
+	case len(v.Policy.Statements) == 0:
 		return nil, errNoPolicy()
 	}
-	return &lambdaapi.GetLayerVersionPolicyOutput{Policy: new(v.policy(resource)), RevisionId: &v.PolicyRevision}, nil
+	return &lambdaapi.GetLayerVersionPolicyOutput{Policy: new(v.Policy.document(resource)), RevisionId: &v.PolicyRevision}, nil
 }

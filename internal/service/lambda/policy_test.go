@@ -160,6 +160,8 @@ func TestPermissionErrors(t *testing.T) {
 		}
 		wantError(t, err, c.code, c.status, c.text)
 	}
-	_, err := w.permit(func(i *in) { i.StatementId, i.SourceArn = new("long"), new("arn:aws:s3:::"+strings.Repeat("b", 20_480)) })
+	_, err := w.permit(func(i *in) {
+		i.StatementId, i.SourceArn = new("long"), new("arn:aws:s3:::"+strings.Repeat("b", 20_480))
+	})
 	wantError(t, err, "PolicyLengthExceededException", 400, "The final policy size (")
 }
