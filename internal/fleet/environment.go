@@ -133,16 +133,9 @@ func (e *environment) loop(ctx context.Context, j *job, ok bool) {
 
 // reply gives the caller his answer, once, and the slot of concurrency back.
 func (e *environment) reply(j *job, r *Response, err error) {
-	if j.answered {
-		return
+	if e.f.answered(e, j) && j.stream == nil {
+		j.answer <- answer{r, err}
 	}
-	j.answered = true
-	e.f.answered(e, j)
-	if j.stream != nil { // he has it, and has read it
-		close(j.stream.ended)
-		return
-	}
-	j.answer <- answer{r, err}
 }
 
 // await waits for the next job, or returns nil when the environment shall end.
@@ -271,6 +264,9 @@ func (e *environment) build(ctx context.Context) error {
 		Handler:         fn.Handler,
 		AccountID:       fn.Account,
 		Extensions:      e.extensionNames(),
+		MaxStream:       e.f.limits.StreamBytes,
+		StreamBurst:     e.f.limits.StreamBurst,
+		StreamRate:      e.f.limits.StreamRate,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return e.box.Dial(ctx, addr)
 		},

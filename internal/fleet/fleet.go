@@ -100,6 +100,10 @@ type Limits struct {
 	Queue int
 	Wait  time.Duration
 
+	StreamBytes int64 // longest streamed response; 0: AWS's 200 MiB
+	StreamBurst int64 // bytes of it that are not slowed down; 0: AWS's 6 MiB
+	StreamRate  int64 // bytes per second of it after StreamBurst; 0: AWS's 2 MiB; less: no limit
+
 	Init time.Duration // the init phase of an environment; AWS: 10 s
 	Idle time.Duration // how long an unused environment is kept
 	// Linger is how long an environment goes on running after an invocation before it is frozen. Freezing costs more
@@ -257,9 +261,9 @@ func (f *Fleet) Stats() Stats {
 // *ThrottledError when no environment may take the invocation, ErrStopping during a stop, or an internal failure. That the
 // function's or the account's concurrency does not allow it is known at once; for memory of the machine it may wait, see
 // Limits. An invocation goes on when ctx ends before it, as in Lambda, and nobody hears of its end; one that has not begun
-// does not begin.
+// does not begin. A Response with a Stream comes while the function still writes it, and ctx has to last until it was read.
 func (f *Fleet) Invoke(ctx context.Context, fn *Function, req *Request) (*Response, error) {
-	j := &job{fn: fn, req: req, arrived: time.Now(), answer: make(chan answer, 1)}
+	j := &job{fn: fn, req: req, arrived: time.Now(), answer: make(chan answer, 1), gone: ctx.Done()}
 	env, wait, err := f.admit(j)
 	if err != nil {
 		return nil, err
@@ -270,7 +274,6 @@ func (f *Fleet) Invoke(ctx context.Context, fn *Function, req *Request) (*Respon
 		case a := <-j.answer:
 			return a.response, a.err
 		case <-ctx.Done():
-			j.discard()
 			return nil, ctx.Err()
 		}
 	}
@@ -307,7 +310,6 @@ func (f *Fleet) await(ctx context.Context, j *job, wait time.Duration) (*Respons
 					f.launch(env, j)
 				default:
 				}
-				j.discard()
 			}
 			return nil, ctx.Err()
 		}
@@ -330,7 +332,8 @@ type job struct {
 	arrived  time.Time
 	start    chan *environment // of capacity 1: an environment of its own, which has to be started; nil if admit found one
 	answer   chan answer       // of capacity 1: the environment never waits for the caller
-	answered bool              // the environment's own note
+	gone     <-chan struct{}   // closed when the caller has left; nil if he never does
+	answered bool              // it has given back what it took; guarded by Fleet.mu
 	stream   *Stream           // of an answer that has begun and not ended; the environment's own note
 	onDemand bool              // it holds a slot of concurrency for an environment on demand; guarded by Fleet.mu
 }

@@ -106,7 +106,8 @@ type invocation struct {
 
 	running  *runtimeapi.Running
 	response *Response
-	errType  string // of an error that the handler returned
+	errType  string          // of an error that the handler returned
+	gone     <-chan struct{} // of a response that streams: closed when nobody reads it any more
 }
 
 func (v *invocation) start() {
@@ -147,6 +148,9 @@ func (v *invocation) invoke(ctx context.Context, timeout <-chan time.Time) *fail
 				v.errType = failed
 			}
 			return nil
+		case <-v.gone: // the function goes on all the same
+			v.gone = nil
+			v.job.stream.Close()
 		case <-v.runtime.Done():
 			return v.fail(v.exited(req.RequestID, failed))
 		case x := <-v.exits:
@@ -168,6 +172,7 @@ func (v *invocation) answer(r *runtimeapi.Response) {
 	}
 	if r.Stream != nil {
 		v.response = v.stream(v.job, r)
+		v.gone = v.job.gone
 		return
 	}
 	v.response = &Response{Payload: r.Body, ContentType: r.ContentType}
@@ -268,6 +273,9 @@ func (v *invocation) finish(fail *failure) {
 		}
 	}
 	v.reply(v.job, v.response, nil)
+	if v.job.stream != nil {
+		close(v.job.stream.ended)
+	}
 }
 
 // peakMB is the most memory that the environment has used, in whole MB, rounded up.

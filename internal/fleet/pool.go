@@ -209,15 +209,20 @@ func (f *Fleet) started(env *environment) {
 	env.pool.cold = time.Since(env.started)
 }
 
-// answered ends a job that env has answered: its slot is free, env soon will be.
-func (f *Fleet) answered(env *environment, j *job) {
+// answered ends a job that env has answered: its slot is free, env soon will be. It reports false if it had ended before.
+func (f *Fleet) answered(env *environment, j *job) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if j.answered {
+		return false
+	}
+	j.answered = true
 	env.pool.finishing++
 	if env.provisioned {
 		env.pool.finishingProvisioned++
 	}
 	f.endLocked(env.pool, j)
+	return true
 }
 
 // release takes an environment that has answered, and is free again, back into its pool, unless a job waits there for it.

@@ -11,16 +11,24 @@ import (
 type StreamError = runtimeapi.StreamError
 
 // Stream is a response as it comes. Reading slows the function down to the reader's pace. It ends with io.EOF or a
-// *StreamError. It must be closed: what is left is then thrown away and the function runs on, as in Lambda when a client
-// goes away. One goroutine reads it, any may close it.
+// *StreamError, and then the invocation's slot of concurrency is free. It must be closed: what is left is then thrown away
+// and the function runs on, as in Lambda when a client goes away; so it does when the context of the invocation ends. One
+// goroutine reads it, any may close it.
 type Stream struct {
 	body    io.ReadCloser
+	free    func()        // gives the slot back
 	ended   chan struct{} // closed when the invocation is over
 	logTail []byte        // fixed once ended is closed
 }
 
-// Read implements io.Reader.
-func (s *Stream) Read(p []byte) (int, error) { return s.body.Read(p) }
+// Read implements io.Reader. After Close its error is io.ErrClosedPipe.
+func (s *Stream) Read(p []byte) (int, error) {
+	n, err := s.body.Read(p)
+	if err != nil && err != io.ErrClosedPipe { // who saw the end may invoke the next at once
+		s.free()
+	}
+	return n, err
+}
 
 // Close implements io.Closer.
 func (s *Stream) Close() error { return s.body.Close() }
@@ -34,20 +42,8 @@ func (s *Stream) LogTail() []byte {
 
 // stream gives the caller a response that has only begun. The slot of concurrency stays taken until the end.
 func (e *environment) stream(j *job, r *runtimeapi.Response) *Response {
-	j.stream = &Stream{body: r.Stream, ended: make(chan struct{})}
+	j.stream = &Stream{body: r.Stream, free: func() { e.f.answered(e, j) }, ended: make(chan struct{})}
 	response := &Response{Stream: j.stream, ContentType: r.ContentType}
 	j.answer <- answer{response, nil}
 	return response
-}
-
-// discard throws away the answer to j, which nobody waits for any more: a stream that is not read would hold the function up.
-func (j *job) discard() {
-	if !j.req.Stream {
-		return
-	}
-	go func() {
-		if a := <-j.answer; a.response != nil && a.response.Stream != nil {
-			a.response.Stream.Close()
-		}
-	}()
 }

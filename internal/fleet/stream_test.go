@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mayflyhq/mayfly/internal/runtimeapi"
 )
 
 // streamMain answers in a stream: "first", then n bytes, and an end as the event wants it.
@@ -138,5 +140,118 @@ func TestStreamBuffered(t *testing.T) {
 		startLine+endLine+warmReport+"\n")
 	if r := h.stream(fn, `{"do":"print","arg":"x"}`); r.Stream != nil || len(r.Payload) == 0 {
 		t.Errorf("response = %+v", r)
+	}
+}
+
+func (h *harness) begin(ctx context.Context, fn *Function, event string) (*Response, error) {
+	return h.Invoke(ctx, fn, &Request{RequestID: requestID, InvokedARN: fn.ARN, Payload: []byte(event), Stream: true})
+}
+
+// usage waits for the bill of n invocations.
+func (h *harness) usage(n int) []Usage {
+	h.t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		h.bill.mu.Lock()
+		u := append([]Usage(nil), h.bill.usage...)
+		h.bill.mu.Unlock()
+		if len(u) >= n {
+			return u
+		}
+		if time.Now().After(deadline) {
+			h.t.Fatalf("%d invocations are billed, not %d", len(u), n)
+		}
+	}
+}
+
+// The first bytes are there while the function still runs, and the slot is taken until the last, and no longer.
+func TestStreamHoldsItsSlot(t *testing.T) {
+	limits := testLimits()
+	limits.Concurrency = 1
+	limits.Rate = 0
+	h := newHarness(t, limits)
+	fn := h.function()
+	for range 3 {
+		r, err := h.begin(t.Context(), fn, `{"Do":"stream","Ms":20}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 2)
+		if _, err := io.ReadFull(r.Stream, b); err != nil || string(b) != "fi" {
+			t.Fatalf("%q %v", b, err)
+		}
+		if h.Stats().Busy != 1 {
+			t.Error("the slot is free before the end")
+		}
+		if _, err := h.begin(t.Context(), fn, `{}`); err == nil {
+			t.Error("two at once")
+		} else if _, ok := errors.AsType[*ThrottledError](err); !ok {
+			t.Error(err)
+		}
+		if rest, err := io.ReadAll(r.Stream); err != nil || string(rest) != "rst" {
+			t.Fatalf("%q %v", rest, err)
+		}
+		if h.Stats().Busy != 0 {
+			t.Error("the slot is taken after the end")
+		}
+	}
+}
+
+// Who goes away leaves the function running: it writes to the end and is billed for all of it.
+func TestStreamReaderGoesAway(t *testing.T) {
+	limits := testLimits()
+	limits.StreamRate = -1
+	for _, how := range []string{"close", "cancel", "cancel early"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			h := newHarness(t, limits)
+			fn := h.function()
+			h.invoke(fn, `{}`)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if how == "cancel early" {
+				time.AfterFunc(50*time.Millisecond, cancel)
+				if _, err := h.begin(ctx, fn, `{"Do":"stream","Ms":200,"Bytes":1000000}`); err != context.Canceled {
+					t.Fatal(err)
+				}
+			} else {
+				r, err := h.begin(ctx, fn, `{"Do":"stream","Bytes":1000000}`)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if how == "close" {
+					r.Stream.Close()
+				} else {
+					cancel()
+				}
+				if _, err := io.ReadAll(r.Stream); how == "close" && err != io.ErrClosedPipe {
+					t.Error(err)
+				}
+			}
+			if u := h.usage(2)[1]; u.Failed || u.BilledMs == 0 {
+				t.Errorf("billed %+v", u)
+			}
+			if got := h.invoke(fn, `{"Do":"count"}`); string(got.Payload) != "3" {
+				t.Errorf("%s: the environment did not survive", got.Payload)
+			}
+		})
+	}
+}
+
+// A response that becomes too long ends at the limit.
+func TestStreamLimit(t *testing.T) {
+	limits := testLimits()
+	limits.StreamBytes, limits.StreamRate = 1<<20, -1
+	h := newHarness(t, limits)
+	r, err := h.begin(t.Context(), h.function(), `{"Do":"stream","Bytes":2000000}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(r.Stream)
+	failed, ok := errors.AsType[*StreamError](err)
+	if len(got) != 1<<20 || !ok || failed.Type != runtimeapi.ErrorTooLarge || !strings.Contains(string(failed.Body), "(1048576 bytes)") {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if u := h.usage(1)[0]; !u.Failed {
+		t.Errorf("billed %+v", u)
 	}
 }

@@ -24,7 +24,6 @@ var (
 
 // invoke serves synchronous invocations and dry runs, and accepts asynchronous ones. Payloads pass through as they came.
 func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambdaapi.InvokeOutput, error) {
-	info := call.From(ctx)
 	c, ref, err := locate(ctx, "InvokeFunction", in.FunctionName, in.Qualifier)
 	if err != nil {
 		return nil, err
@@ -56,43 +55,10 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 		}
 		return &lambdaapi.InvokeOutput{StatusCode: &statusAccepted}, nil
 	}
-	client, err := clientContext(in.ClientContext)
-	if err != nil {
-		return nil, err
-	}
-	payload := in.Payload
-	if len(payload) == 0 {
-		payload = emptyEvent
-	}
-	if err := checkJSON(payload); err != nil {
-		return nil, err
-	}
-	lineage, err := s.follow(ctx, c, ref.name, trace(info), t.first.function.ARN)
-	if err != nil {
-		return nil, err
-	}
-	e := t.pick()
-	for !e.code.take() {
-		// The version was replaced since it was looked up, and its code is going away.
-		s.targets.change(c, ref.name)()
-		if t, err = s.target(ctx, c, ref); err != nil {
-			return nil, err
-		}
-		e = t.pick()
-	}
-	defer e.code.give()
 	tail := in.LogType != nil && *in.LogType == lambdaapi.LogTypeTail
-	res, err := s.invoker.Invoke(ctx, e.function, &fleet.Request{
-		RequestID:     info.RequestID,
-		InvokedARN:    t.arn,
-		Trace:         lineage,
-		ClientContext: client,
-		TenantID:      deref(in.TenantId),
-		Payload:       payload,
-		LogTail:       tail,
-	})
+	e, res, err := s.run(ctx, c, ref, t, in.ClientContext, &fleet.Request{TenantID: deref(in.TenantId), Payload: in.Payload, LogTail: tail})
 	if err != nil {
-		return nil, invokeError(ctx, err)
+		return nil, err
 	}
 	out := &lambdaapi.InvokeOutput{StatusCode: &statusOK, Payload: res.Payload, ExecutedVersion: &e.version}
 	switch res.FunctionError {
@@ -106,6 +72,40 @@ func (s *Service) invoke(ctx context.Context, in *lambdaapi.InvokeInput) (*lambd
 		out.LogResult = new(base64.StdEncoding.EncodeToString(res.LogTail))
 	}
 	return out, nil
+}
+
+// run runs one synchronous invocation of t. It fills in what req lacks and checks its payload. Its errors are AWS's.
+func (s *Service) run(ctx context.Context, c scope, ref reference, t *target, client *string, req *fleet.Request) (*executable, *fleet.Response, error) {
+	info := call.From(ctx)
+	var err error
+	if req.ClientContext, err = clientContext(client); err != nil {
+		return nil, nil, err
+	}
+	if len(req.Payload) == 0 {
+		req.Payload = emptyEvent
+	}
+	if err := checkJSON(req.Payload); err != nil {
+		return nil, nil, err
+	}
+	if req.Trace, err = s.follow(ctx, c, ref.name, trace(info), t.first.function.ARN); err != nil {
+		return nil, nil, err
+	}
+	e := t.pick()
+	for !e.code.take() {
+		// The version was replaced since it was looked up, and its code is going away.
+		s.targets.change(c, ref.name)()
+		if t, err = s.target(ctx, c, ref); err != nil {
+			return nil, nil, err
+		}
+		e = t.pick()
+	}
+	defer e.code.give() // whoever still reads a stream has an environment, which keeps the code itself
+	req.RequestID, req.InvokedARN = info.RequestID, t.arn
+	res, err := s.invoker.Invoke(ctx, e.function, req)
+	if err != nil {
+		return nil, nil, invokeError(ctx, err)
+	}
+	return e, res, nil
 }
 
 // checkTenant checks that an invocation names a tenant exactly if the function keeps tenants apart.

@@ -19,7 +19,7 @@ import (
 // Invoker runs functions. *fleet.Fleet is one. Its methods are safe for concurrent use.
 type Invoker interface {
 	// Invoke runs one invocation to its end. A function's own failure is a Response with FunctionError; errors are *fleet.ThrottledError,
-	// fleet.ErrStopping, the context's, or trouble of the machine.
+	// fleet.ErrStopping, the context's, or trouble of the machine. A Response with a Stream comes while the function runs.
 	Invoke(ctx context.Context, fn *fleet.Function, req *fleet.Request) (*fleet.Response, error)
 	// Retire ends the environments of all versions of the function with an unqualified ARN: idle ones now, busy ones when their
 	// invocation is done.
@@ -223,6 +223,7 @@ func (s *Service) Register(mux *smithy.Mux) {
 
 	lambdaapi.Invoke.Handle(mux, s.invoke)
 	lambdaapi.InvokeAsync.Handle(mux, s.invokeAsync)
+	lambdaapi.InvokeWithResponseStream.Handle(mux, s.invokeStream)
 }
 
 func (s *Service) now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
