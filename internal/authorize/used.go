@@ -16,6 +16,7 @@ const (
 	maxSubjects  = 10_000 // functions, roles and users that are watched
 	maxActions   = 500    // distinct actions of one
 	maxResources = 100    // distinct resources of an action; more of them become one pattern
+	maxARN       = 1500   // bytes of a resource or subject, so that a key of the store can hold both; longer ones are not watched
 
 	// unusedFor is how long a use is remembered after the last time, as AWS remembers what a role last used.
 	unusedFor = 400 * 24 * time.Hour
@@ -78,6 +79,9 @@ func (u *used) init() {
 
 // record notes a use. It does not allocate for what is known.
 func (u *used) record(e *evaluation, name, actionName, resource string, allowed bool) {
+	if len(resource) > maxARN || len(name) > maxARN {
+		return
+	}
 	now := e.info.Time.Unix()
 	u.mu.RLock()
 	found := u.find(name, actionName, resource)

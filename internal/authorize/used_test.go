@@ -248,6 +248,7 @@ func TestStoreFails(t *testing.T) {
 	a := newAuthorizer(t, w, Deps{DB: db})
 	ctx := as(t, bob())
 	a.Authorize(ctx, logsapi.PutLogEvents.Info, put("/g", "s"))
+	a.Authorize(ctx, logsapi.PutLogEvents.Info, put("/g", strings.Repeat("s", 5000))) // no key can hold it
 	a.Authorize(ctx, lambdaapi.Invoke.Info, invoke)
 	if err := a.used.store(t.Context(), failing{db}); err == nil {
 		t.Error("stored")
