@@ -37,6 +37,7 @@ type core struct {
 	meter      *meter.Meter
 	lambda     *lambda.Service
 	logs       *logs.Service
+	iam        *iam.Service
 
 	failed                    chan error // of what runs
 	stopServices, stopStorage context.CancelFunc
@@ -109,17 +110,16 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	if c.logs, err = logs.New(logs.Deps{DB: c.db, Log: s.log}); err != nil {
 		return nil, err
 	}
-	iam, err := iam.New(iam.Deps{DB: c.db})
-	if err != nil {
+	if c.iam, err = iam.New(iam.Deps{DB: c.db}); err != nil {
 		return nil, err
 	}
-	c.authorizer.RegisterIdentities(iam)
-	c.authorizer.RegisterResources("iam", iam)
+	c.authorizer.RegisterIdentities(c.iam)
+	c.authorizer.RegisterResources("iam", c.iam)
 	c.authorizer.RegisterResources("lambda", &lambdaResources{lambda: c.lambda, gate: c.gate})
 	c.authorizer.RegisterResources("logs", logsResources{c.gate})
 	c.lambda.Register(c.mux)
 	c.logs.Register(c.mux)
-	iam.Register(c.mux)
+	c.iam.Register(c.mux)
 	sts.New().Register(c.mux)
 	return c, nil
 }

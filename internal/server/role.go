@@ -111,3 +111,11 @@ func trusts(document, account, roleARN, functionARN string) bool {
 	}, &iampolicy.Policies{Trust: iampolicy.Compile(p, roleARN)})
 	return d.Allowed
 }
+
+// userKeys finds the access keys of users in whatever core there is.
+type userKeys struct{ server *Server }
+
+// Find implements credential.Finder.
+func (k userKeys) Find(ctx context.Context, accessKeyID, token string) (credential.Key, error) {
+	return k.server.core.Load().iam.Find(ctx, accessKeyID, token)
+}

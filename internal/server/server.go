@@ -89,7 +89,7 @@ func New(ctx context.Context, config Config) (_ *Server, err error) {
 	options := edge.Options{
 		Caller:   s,
 		Services: Services(),
-		Keys:     credential.Finders{s.root, s.issuer},
+		Keys:     credential.Finders{s.root, s.issuer, userKeys{s}},
 		Root:     s.root,
 		Log:      s.log,
 		Version:  Version(),

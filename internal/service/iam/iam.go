@@ -24,8 +24,7 @@ const (
 	maxTags            = 50
 	maxAttached        = 10 // AWS's default quota
 	maxVersions        = 5
-	maxManagedDocument = 6144  // characters without white space
-	maxInlineDocuments = 10240 // of all inline policies of a role together, without white space
+	maxManagedDocument = 6144 // characters without white space
 	maxTrustDocument   = 2048
 	defaultMaxSession  = 3600 // seconds
 	defaultPage        = 100
@@ -38,6 +37,8 @@ type Deps struct{ DB kv.DB }
 type Service struct {
 	db       *store
 	compiled compiled
+	used     uses
+	started  time.Time // stands for the time at which the account was made
 }
 
 // New returns the service.
@@ -45,7 +46,7 @@ func New(d Deps) (*Service, error) {
 	if d.DB == nil {
 		return nil, errors.New("iam: incomplete Deps")
 	}
-	s := &Service{db: &store{DB: d.DB}}
+	s := &Service{db: &store{DB: d.DB}, started: now()}
 	s.compiled.clear()
 	return s, nil
 }
@@ -73,6 +74,56 @@ func (s *Service) Register(mux *smithy.Mux) {
 	iamapi.AttachRolePolicy.Handle(mux, s.attachRolePolicy)
 	iamapi.DetachRolePolicy.Handle(mux, s.detachRolePolicy)
 	iamapi.ListAttachedRolePolicies.Handle(mux, s.listAttachedRolePolicies)
+
+	iamapi.CreateUser.Handle(mux, s.createUser)
+	iamapi.GetUser.Handle(mux, s.getUser)
+	iamapi.ListUsers.Handle(mux, s.listUsers)
+	iamapi.UpdateUser.Handle(mux, s.updateUser)
+	iamapi.DeleteUser.Handle(mux, s.deleteUser)
+	iamapi.PutUserPermissionsBoundary.Handle(mux, s.putUserPermissionsBoundary)
+	iamapi.DeleteUserPermissionsBoundary.Handle(mux, s.deleteUserPermissionsBoundary)
+	iamapi.TagUser.Handle(mux, s.tagUser)
+	iamapi.UntagUser.Handle(mux, s.untagUser)
+	iamapi.ListUserTags.Handle(mux, s.listUserTags)
+	iamapi.PutUserPolicy.Handle(mux, s.putUserPolicy)
+	iamapi.GetUserPolicy.Handle(mux, s.getUserPolicy)
+	iamapi.ListUserPolicies.Handle(mux, s.listUserPolicies)
+	iamapi.DeleteUserPolicy.Handle(mux, s.deleteUserPolicy)
+	iamapi.AttachUserPolicy.Handle(mux, s.attachUserPolicy)
+	iamapi.DetachUserPolicy.Handle(mux, s.detachUserPolicy)
+	iamapi.ListAttachedUserPolicies.Handle(mux, s.listAttachedUserPolicies)
+	iamapi.ListGroupsForUser.Handle(mux, s.listGroupsForUser)
+
+	iamapi.CreateAccessKey.Handle(mux, s.createAccessKey)
+	iamapi.ListAccessKeys.Handle(mux, s.listAccessKeys)
+	iamapi.UpdateAccessKey.Handle(mux, s.updateAccessKey)
+	iamapi.DeleteAccessKey.Handle(mux, s.deleteAccessKey)
+	iamapi.GetAccessKeyLastUsed.Handle(mux, s.getAccessKeyLastUsed)
+
+	iamapi.CreateGroup.Handle(mux, s.createGroup)
+	iamapi.GetGroup.Handle(mux, s.getGroup)
+	iamapi.ListGroups.Handle(mux, s.listGroups)
+	iamapi.UpdateGroup.Handle(mux, s.updateGroup)
+	iamapi.DeleteGroup.Handle(mux, s.deleteGroup)
+	iamapi.AddUserToGroup.Handle(mux, s.addUserToGroup)
+	iamapi.RemoveUserFromGroup.Handle(mux, s.removeUserFromGroup)
+	iamapi.PutGroupPolicy.Handle(mux, s.putGroupPolicy)
+	iamapi.GetGroupPolicy.Handle(mux, s.getGroupPolicy)
+	iamapi.ListGroupPolicies.Handle(mux, s.listGroupPolicies)
+	iamapi.DeleteGroupPolicy.Handle(mux, s.deleteGroupPolicy)
+	iamapi.AttachGroupPolicy.Handle(mux, s.attachGroupPolicy)
+	iamapi.DetachGroupPolicy.Handle(mux, s.detachGroupPolicy)
+	iamapi.ListAttachedGroupPolicies.Handle(mux, s.listAttachedGroupPolicies)
+
+	iamapi.CreateInstanceProfile.Handle(mux, s.createInstanceProfile)
+	iamapi.GetInstanceProfile.Handle(mux, s.getInstanceProfile)
+	iamapi.ListInstanceProfiles.Handle(mux, s.listInstanceProfiles)
+	iamapi.DeleteInstanceProfile.Handle(mux, s.deleteInstanceProfile)
+	iamapi.AddRoleToInstanceProfile.Handle(mux, s.addRoleToInstanceProfile)
+	iamapi.RemoveRoleFromInstanceProfile.Handle(mux, s.removeRoleFromInstanceProfile)
+	iamapi.TagInstanceProfile.Handle(mux, s.tagInstanceProfile)
+	iamapi.UntagInstanceProfile.Handle(mux, s.untagInstanceProfile)
+	iamapi.ListInstanceProfileTags.Handle(mux, s.listInstanceProfileTags)
 
 	iamapi.CreatePolicy.Handle(mux, s.createPolicy)
 	iamapi.GetPolicy.Handle(mux, s.getPolicy)

@@ -25,6 +25,11 @@ const (
 )
 
 func start(t *testing.T) (context.Context, *smithy.Mux) {
+	_, mux := newService(t)
+	return call.With(t.Context(), &call.Info{Account: "000000000001", Region: "us-east-1"}), mux
+}
+
+func newService(t *testing.T) (*Service, *smithy.Mux) {
 	db, err := pebblekv.Open(pebblekv.Options{InMemory: true})
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +41,28 @@ func start(t *testing.T) (context.Context, *smithy.Mux) {
 	}
 	mux := smithy.NewMux()
 	s.Register(mux)
-	return call.With(t.Context(), &call.Info{Account: "000000000001", Region: "us-east-1"}), mux
+	return s, mux
+}
+
+// caller calls operations and fails the test where they do.
+type caller struct {
+	t   *testing.T
+	ctx context.Context
+	mux *smithy.Mux
+}
+
+func do[In, Out any](c *caller, op smithy.Op[In, Out], in *In) *Out {
+	c.t.Helper()
+	out, err := op.Call(c.ctx, c.mux, in)
+	if err != nil {
+		c.t.Fatalf("%s: %v", op.Info.Name, err)
+	}
+	return out
+}
+
+func (c *caller) fails(code string, f func() error) {
+	c.t.Helper()
+	wantCode(c.t, f(), code)
 }
 
 // wantCode fails the test unless err is the API error with a code.

@@ -10,6 +10,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/authorize"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
+	"github.com/mayflyhq/mayfly/internal/credential"
 	"github.com/mayflyhq/mayfly/internal/kv"
 	"github.com/mayflyhq/mayfly/internal/lang/iampolicy"
 )
@@ -32,7 +33,8 @@ type compiled struct {
 	generation uint64
 	identities map[string]*authorize.Identity // nil: does not exist
 	policies   map[string]*iampolicy.Compiled
-	arns       map[string]string // by account, kind and name
+	arns       map[string]string          // by account, kind and name
+	keys       map[string]*credential.Key // by access key id; nil: no active key
 }
 
 // maxCompiledEntries bounds each of the maps of compiled.
@@ -73,6 +75,7 @@ func learn[T any](s *Service, ctx context.Context, pick func(*compiled) map[stri
 
 func (c *compiled) clear() {
 	c.identities, c.policies, c.arns = map[string]*authorize.Identity{}, map[string]*iampolicy.Compiled{}, map[string]string{}
+	c.keys = map[string]*credential.Key{}
 }
 
 // Identity implements authorize.Identities.
@@ -117,6 +120,30 @@ func (s *Service) ARN(ctx context.Context, account, kind, name string) (string, 
 			if ok {
 				path, name = rec.Path, rec.Name
 			}
+		case "user":
+			rec, ok, err := kv.GetJSON[user](r, userKey(account, name))
+			if err != nil {
+				return "", err
+			}
+			if ok {
+				path, name = rec.Path, rec.Name
+			}
+		case "group":
+			rec, ok, err := kv.GetJSON[group](r, groupKey(account, name))
+			if err != nil {
+				return "", err
+			}
+			if ok {
+				path, name = rec.Path, rec.Name
+			}
+		case "instance-profile":
+			rec, ok, err := kv.GetJSON[instanceProfile](r, profileKey(account, name))
+			if err != nil {
+				return "", err
+			}
+			if ok {
+				path, name = rec.Path, rec.Name
+			}
 		}
 		return entityARN(account, kind, path, name), nil
 	})
@@ -140,17 +167,43 @@ func readIdentity(r kv.Reader, identityARN string) (*authorize.Identity, error) 
 		if id.Policies, err = readPolicies(r, a.Account, rec.Inline, rec.Attached); err != nil {
 			return nil, err
 		}
-		if rec.Boundary != "" {
-			if id.Boundary, err = readManaged(r, a.Account, rec.Boundary); err != nil {
+		id.Boundary, err = readBoundary(r, a.Account, rec.Boundary)
+		return id, err
+	case "user":
+		rec, ok, err := kv.GetJSON[user](r, userKey(a.Account, name))
+		if err != nil || !ok || entityARN(a.Account, kind, rec.Path, rec.Name) != identityARN {
+			return nil, err
+		}
+		id := &authorize.Identity{ARN: identityARN, ID: rec.ID, Tags: tagMap(rec.Tags)}
+		if id.Policies, err = readPolicies(r, a.Account, rec.Inline, rec.Attached); err != nil {
+			return nil, err
+		}
+		for _, name := range rec.Groups {
+			g, err := getGroup(r, a.Account, name)
+			if err != nil {
 				return nil, err
 			}
-			if id.Boundary == nil { // it cannot be deleted while it is in use
-				id.Boundary = &iampolicy.Compiled{}
+			more, err := readPolicies(r, a.Account, g.Inline, g.Attached)
+			if err != nil {
+				return nil, err
 			}
+			id.Policies = append(id.Policies, more...)
 		}
-		return id, nil
+		id.Boundary, err = readBoundary(r, a.Account, rec.Boundary)
+		return id, err
 	}
 	return nil, nil
+}
+
+func readBoundary(r kv.Reader, account, policyARN string) (*iampolicy.Compiled, error) {
+	if policyARN == "" {
+		return nil, nil
+	}
+	c, err := readManaged(r, account, policyARN)
+	if c == nil { // it cannot be deleted while it is in use
+		c = &iampolicy.Compiled{}
+	}
+	return c, err
 }
 
 // readPolicies compiles inline and attached policies.

@@ -379,24 +379,38 @@ func (s *Service) listEntitiesForPolicy(ctx context.Context, in *iamapi.ListEnti
 	if _, _, err := s.readPolicy(ctx, *in.PolicyArn); err != nil {
 		return nil, err
 	}
-	boundary := in.PolicyUsageFilter != nil && *in.PolicyUsageFilter == "PermissionsBoundary"
-	permissions := in.PolicyUsageFilter == nil || !boundary
-	filter := ""
-	if in.EntityFilter != nil {
-		filter = *in.EntityFilter
+	usage, filter := deref(in.PolicyUsageFilter), deref(in.EntityFilter)
+	uses := func(p *permissions, boundary, at string) bool {
+		used := usage != iamapi.PolicyUsageTypePermissionsBoundary && slices.Contains(p.Attached, *in.PolicyArn) ||
+			usage != iamapi.PolicyUsageTypePermissionsPolicy && boundary == *in.PolicyArn
+		return used && strings.HasPrefix(at, path(in.PathPrefix))
 	}
-	var roles []iamapi.PolicyRole
+	all := []entity{}
 	err := s.db.View(ctx, func(r kv.Reader) error {
-		roles = []iamapi.PolicyRole{}
+		all = all[:0]
+		wanted := func(kind string) bool { return filter == "" || filter == kind }
+		for rec, err := range kv.ScanJSON[group](r, groupRange(account(ctx))) {
+			if err != nil {
+				return err
+			}
+			if v := &rec.Value; wanted(iamapi.EntityTypeGroup) && uses(&v.permissions, "", v.Path) {
+				all = append(all, entity{iamapi.EntityTypeGroup, v.Name, v.ID})
+			}
+		}
 		for rec, err := range kv.ScanJSON[role](r, roleRange(account(ctx))) {
 			if err != nil {
 				return err
 			}
-			v := rec.Value
-			match := permissions && slices.Contains(v.Attached, *in.PolicyArn) ||
-				(boundary || in.PolicyUsageFilter == nil) && v.Boundary == *in.PolicyArn
-			if match && strings.HasPrefix(v.Path, path(in.PathPrefix)) && (filter == "" || filter == "Role") {
-				roles = append(roles, iamapi.PolicyRole{RoleName: new(v.Name), RoleId: new(v.ID)})
+			if v := &rec.Value; wanted(iamapi.EntityTypeRole) && uses(&v.permissions, v.Boundary, v.Path) {
+				all = append(all, entity{iamapi.EntityTypeRole, v.Name, v.ID})
+			}
+		}
+		for rec, err := range kv.ScanJSON[user](r, userRange(account(ctx))) {
+			if err != nil {
+				return err
+			}
+			if v := &rec.Value; wanted(iamapi.EntityTypeUser) && uses(&v.permissions, v.Boundary, v.Path) {
+				all = append(all, entity{iamapi.EntityTypeUser, v.Name, v.ID})
 			}
 		}
 		return nil
@@ -404,11 +418,32 @@ func (s *Service) listEntitiesForPolicy(ctx context.Context, in *iamapi.ListEnti
 	if err != nil {
 		return nil, err
 	}
-	byName := func(r iamapi.PolicyRole) string { return *r.RoleName }
-	slices.SortFunc(roles, func(a, b iamapi.PolicyRole) int { return cmp.Compare(byName(a), byName(b)) })
-	out := &iamapi.ListEntitiesForPolicyOutput{PolicyGroups: []iamapi.PolicyGroup{}, PolicyUsers: []iamapi.PolicyUser{}}
-	out.PolicyRoles, out.IsTruncated, out.Marker = page(roles, byName, in.Marker, in.MaxItems)
+	slices.SortFunc(all, func(a, b entity) int { return cmp.Compare(a.key(), b.key()) })
+	out := &iamapi.ListEntitiesForPolicyOutput{PolicyGroups: []iamapi.PolicyGroup{}, PolicyUsers: []iamapi.PolicyUser{}, PolicyRoles: []iamapi.PolicyRole{}}
+	all, out.IsTruncated, out.Marker = page(all, entity.key, in.Marker, in.MaxItems)
+	for _, e := range all {
+		switch e.kind {
+		case iamapi.EntityTypeGroup:
+			out.PolicyGroups = append(out.PolicyGroups, iamapi.PolicyGroup{GroupName: &e.name, GroupId: &e.id})
+		case iamapi.EntityTypeRole:
+			out.PolicyRoles = append(out.PolicyRoles, iamapi.PolicyRole{RoleName: &e.name, RoleId: &e.id})
+		case iamapi.EntityTypeUser:
+			out.PolicyUsers = append(out.PolicyUsers, iamapi.PolicyUser{UserName: &e.name, UserId: &e.id})
+		}
+	}
 	return out, nil
+}
+
+// entity is a user, group or role that uses a policy.
+type entity struct{ kind, name, id string }
+
+func (e entity) key() string { return e.kind + "/" + e.name }
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // Tags.

@@ -3,7 +3,6 @@ package iam
 import (
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
@@ -60,9 +59,7 @@ func (r *role) out(account string) *iamapi.Role {
 	if r.Description != "" {
 		out.Description = new(r.Description)
 	}
-	if r.Boundary != "" {
-		out.PermissionsBoundary = &iamapi.AttachedPermissionsBoundary{PermissionsBoundaryType: new("Policy"), PermissionsBoundaryArn: new(r.Boundary)}
-	}
+	out.PermissionsBoundary = boundaryOut(r.Boundary)
 	return out
 }
 
@@ -92,8 +89,7 @@ func (s *Service) createRole(ctx context.Context, in *iamapi.CreateRoleInput) (*
 			return iamapi.ErrEntityAlreadyExistsException("Role with name %s already exists.", r.Name)
 		}
 		if in.PermissionsBoundary != nil {
-			r.Boundary = ""
-			if err := setBoundary(tx, account(ctx), r, *in.PermissionsBoundary); err != nil {
+			if err := setBoundary(tx, account(ctx), &r.Boundary, *in.PermissionsBoundary); err != nil {
 				return err
 			}
 		}
@@ -177,13 +173,14 @@ func (s *Service) updateAssumeRolePolicy(ctx context.Context, in *iamapi.UpdateA
 func (s *Service) deleteRole(ctx context.Context, in *iamapi.DeleteRoleInput) (*iamapi.DeleteRoleOutput, error) {
 	return nil, s.db.Update(ctx, func(tx kv.Tx) error {
 		r, err := getRole(tx, account(ctx), *in.RoleName)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case len(r.Attached) > 0:
-			return iamapi.ErrDeleteConflictException("Cannot delete entity, must detach all policies first.")
-		case len(r.Inline) > 0:
-			return iamapi.ErrDeleteConflictException("Cannot delete entity, must delete policies first.")
+		}
+		if len(r.Profiles) > 0 {
+			return iamapi.ErrDeleteConflictException("Cannot delete entity, must remove roles from instance profile first.")
+		}
+		if err := r.mayDelete(); err != nil {
+			return err
 		}
 		if err := countBoundary(tx, account(ctx), r.Boundary, -1); err != nil {
 			return err
@@ -195,7 +192,7 @@ func (s *Service) deleteRole(ctx context.Context, in *iamapi.DeleteRoleInput) (*
 
 func (s *Service) putRolePermissionsBoundary(ctx context.Context, in *iamapi.PutRolePermissionsBoundaryInput) (*iamapi.PutRolePermissionsBoundaryOutput, error) {
 	_, err := s.changeRole(ctx, *in.RoleName, func(tx kv.Tx, r *role) error {
-		return setBoundary(tx, account(ctx), r, *in.PermissionsBoundary)
+		return setBoundary(tx, account(ctx), &r.Boundary, *in.PermissionsBoundary)
 	})
 	return nil, err
 }
@@ -207,19 +204,6 @@ func (s *Service) deleteRolePermissionsBoundary(ctx context.Context, in *iamapi.
 		return countBoundary(tx, account(ctx), old, -1)
 	})
 	return nil, err
-}
-
-func setBoundary(tx kv.Tx, account string, r *role, policyARN string) error {
-	if ok, err := policyExists(tx, account, policyARN); err != nil {
-		return err
-	} else if !ok {
-		return iamapi.ErrNoSuchEntityException("Scope ARN: %s does not exist or is not attachable.", policyARN)
-	}
-	if err := countBoundary(tx, account, r.Boundary, -1); err != nil {
-		return err
-	}
-	r.Boundary = policyARN
-	return countBoundary(tx, account, policyARN, 1)
 }
 
 // Tags.
@@ -256,38 +240,16 @@ func pageTags(tags []tag, marker *string, max *int32) ([]iamapi.Tag, *bool, *str
 	return append([]iamapi.Tag{}, tagsOut(some)...), truncated, next
 }
 
-func (s *Service) listInstanceProfilesForRole(ctx context.Context, in *iamapi.ListInstanceProfilesForRoleInput) (*iamapi.ListInstanceProfilesForRoleOutput, error) {
-	if _, err := s.readRole(ctx, *in.RoleName); err != nil {
-		return nil, err
-	}
-	return &iamapi.ListInstanceProfilesForRoleOutput{InstanceProfiles: []iamapi.InstanceProfile{}, IsTruncated: new(false)}, nil
-}
-
-// Inline policies.
+// Policies.
 
 func (s *Service) putRolePolicy(ctx context.Context, in *iamapi.PutRolePolicyInput) (*iamapi.PutRolePolicyOutput, error) {
-	if err := checkDocument(*in.PolicyDocument, iampolicy.Identity, maxInlineDocuments, "policy size"); err != nil {
+	if err := checkDocument(*in.PolicyDocument, iampolicy.Identity, ofRole.inline, "policy size"); err != nil {
 		return nil, err
 	}
 	_, err := s.changeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error {
-		if r.Inline == nil {
-			r.Inline = map[string]string{}
-		}
-		r.Inline[*in.PolicyName] = *in.PolicyDocument
-		total := 0
-		for _, d := range r.Inline {
-			total += size(d)
-		}
-		if total > maxInlineDocuments {
-			return iamapi.ErrLimitExceededException("Maximum policy size of %d bytes exceeded for role %s", maxInlineDocuments, r.Name)
-		}
-		return nil
+		return r.put(ofRole, r.Name, *in.PolicyName, *in.PolicyDocument)
 	})
 	return nil, err
-}
-
-func noSuchInlinePolicy(name string) error {
-	return iamapi.ErrNoSuchEntityException("The role policy with name %s cannot be found.", name)
 }
 
 func (s *Service) getRolePolicy(ctx context.Context, in *iamapi.GetRolePolicyInput) (*iamapi.GetRolePolicyOutput, error) {
@@ -295,11 +257,8 @@ func (s *Service) getRolePolicy(ctx context.Context, in *iamapi.GetRolePolicyInp
 	if err != nil {
 		return nil, err
 	}
-	d, ok := r.Inline[*in.PolicyName]
-	if !ok {
-		return nil, noSuchInlinePolicy(*in.PolicyName)
-	}
-	return &iamapi.GetRolePolicyOutput{RoleName: new(r.Name), PolicyName: in.PolicyName, PolicyDocument: encoded(d)}, nil
+	d, err := r.document(ofRole, *in.PolicyName)
+	return &iamapi.GetRolePolicyOutput{RoleName: new(r.Name), PolicyName: in.PolicyName, PolicyDocument: d}, err
 }
 
 func (s *Service) listRolePolicies(ctx context.Context, in *iamapi.ListRolePoliciesInput) (*iamapi.ListRolePoliciesOutput, error) {
@@ -307,54 +266,23 @@ func (s *Service) listRolePolicies(ctx context.Context, in *iamapi.ListRolePolic
 	if err != nil {
 		return nil, err
 	}
-	names := slices.AppendSeq([]string{}, maps.Keys(r.Inline))
-	slices.Sort(names)
 	out := &iamapi.ListRolePoliciesOutput{}
-	out.PolicyNames, out.IsTruncated, out.Marker = page(names, itself, in.Marker, in.MaxItems)
+	out.PolicyNames, out.IsTruncated, out.Marker = page(r.inlineNames(), itself, in.Marker, in.MaxItems)
 	return out, nil
 }
 
 func (s *Service) deleteRolePolicy(ctx context.Context, in *iamapi.DeleteRolePolicyInput) (*iamapi.DeleteRolePolicyOutput, error) {
-	_, err := s.changeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error {
-		if _, ok := r.Inline[*in.PolicyName]; !ok {
-			return noSuchInlinePolicy(*in.PolicyName)
-		}
-		delete(r.Inline, *in.PolicyName)
-		return nil
-	})
+	_, err := s.changeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error { return r.remove(ofRole, *in.PolicyName) })
 	return nil, err
 }
 
-// Attached policies.
-
 func (s *Service) attachRolePolicy(ctx context.Context, in *iamapi.AttachRolePolicyInput) (*iamapi.AttachRolePolicyOutput, error) {
-	_, err := s.changeRole(ctx, *in.RoleName, func(tx kv.Tx, r *role) error {
-		if slices.Contains(r.Attached, *in.PolicyArn) {
-			return nil
-		}
-		if ok, err := policyExists(tx, account(ctx), *in.PolicyArn); err != nil {
-			return err
-		} else if !ok {
-			return noSuchPolicy(*in.PolicyArn)
-		}
-		if len(r.Attached) >= maxAttached {
-			return iamapi.ErrLimitExceededException("Cannot exceed quota for PoliciesPerRole: %d", maxAttached)
-		}
-		r.Attached = append(r.Attached, *in.PolicyArn)
-		return countAttachment(tx, account(ctx), *in.PolicyArn, 1)
-	})
+	_, err := s.changeRole(ctx, *in.RoleName, func(tx kv.Tx, r *role) error { return r.attach(tx, account(ctx), ofRole, *in.PolicyArn) })
 	return nil, err
 }
 
 func (s *Service) detachRolePolicy(ctx context.Context, in *iamapi.DetachRolePolicyInput) (*iamapi.DetachRolePolicyOutput, error) {
-	_, err := s.changeRole(ctx, *in.RoleName, func(tx kv.Tx, r *role) error {
-		i := slices.Index(r.Attached, *in.PolicyArn)
-		if i < 0 {
-			return iamapi.ErrNoSuchEntityException("Policy %s was not found.", *in.PolicyArn)
-		}
-		r.Attached = slices.Delete(r.Attached, i, i+1)
-		return countAttachment(tx, account(ctx), *in.PolicyArn, -1)
-	})
+	_, err := s.changeRole(ctx, *in.RoleName, func(tx kv.Tx, r *role) error { return r.detach(tx, account(ctx), *in.PolicyArn) })
 	return nil, err
 }
 
@@ -363,16 +291,7 @@ func (s *Service) listAttachedRolePolicies(ctx context.Context, in *iamapi.ListA
 	if err != nil {
 		return nil, err
 	}
-	list := []iamapi.AttachedPolicy{}
-	for _, a := range r.Attached {
-		p, name := splitPolicyARN(a)
-		if in.PathPrefix == nil || strings.HasPrefix(p, *in.PathPrefix) {
-			list = append(list, iamapi.AttachedPolicy{PolicyName: new(name), PolicyArn: new(a)})
-		}
-	}
-	byARN := func(p iamapi.AttachedPolicy) string { return *p.PolicyArn }
-	slices.SortFunc(list, func(a, b iamapi.AttachedPolicy) int { return cmp.Compare(byARN(a), byARN(b)) })
 	out := &iamapi.ListAttachedRolePoliciesOutput{}
-	out.AttachedPolicies, out.IsTruncated, out.Marker = page(list, byARN, in.Marker, in.MaxItems)
+	out.AttachedPolicies, out.IsTruncated, out.Marker = page(r.attached(in.PathPrefix), policyARNOf, in.Marker, in.MaxItems)
 	return out, nil
 }

@@ -10,17 +10,60 @@ import (
 // role is the record of one role. Its policies are part of it: AWS allows 20 attached policies and 10,240 characters of
 // inline ones, so it stays small.
 type role struct {
-	Name        string            `json:"name"`
-	ID          string            `json:"id"` // AROA...
-	Path        string            `json:"path"`
-	Trust       string            `json:"trust"`
-	Description string            `json:"description,omitempty"`
-	MaxSession  int32             `json:"maxSession"` // seconds
-	Created     time.Time         `json:"created"`
-	Boundary    string            `json:"boundary,omitempty"` // ARN of a managed policy
-	Inline      map[string]string `json:"inline,omitempty"`   // policy name to document
-	Attached    []string          `json:"attached,omitempty"` // policy ARNs, in order of attachment
-	Tags        []tag             `json:"tags,omitempty"`     // in order of creation
+	Name        string    `json:"name"`
+	ID          string    `json:"id"` // AROA...
+	Path        string    `json:"path"`
+	Trust       string    `json:"trust"`
+	Description string    `json:"description,omitempty"`
+	MaxSession  int32     `json:"maxSession"` // seconds
+	Created     time.Time `json:"created"`
+	Boundary    string    `json:"boundary,omitempty"` // ARN of a managed policy
+	Tags        []tag     `json:"tags,omitempty"`     // in order of creation
+	Profiles    []string  `json:"profiles,omitempty"` // names of the instance profiles that hold it
+	permissions
+}
+
+// user is the record of one user.
+type user struct {
+	Name     string    `json:"name"`
+	ID       string    `json:"id"` // AIDA...
+	Path     string    `json:"path"`
+	Created  time.Time `json:"created"`
+	Boundary string    `json:"boundary,omitempty"` // ARN of a managed policy
+	Tags     []tag     `json:"tags,omitempty"`
+	Groups   []string  `json:"groups,omitempty"` // names, in order of joining
+	Keys     []string  `json:"keys,omitempty"`   // ids of access keys, in order of creation
+	permissions
+}
+
+// group is the record of one group of users.
+type group struct {
+	Name    string    `json:"name"`
+	ID      string    `json:"id"` // AGPA...
+	Path    string    `json:"path"`
+	Created time.Time `json:"created"`
+	Users   []string  `json:"users,omitempty"` // names of its members, in order of joining
+	permissions
+}
+
+// accessKey is the record of a user's access key. The secret is there in clear: a signature cannot be verified without it.
+type accessKey struct {
+	ID      string    `json:"id"` // AKIA...
+	Secret  string    `json:"secret"`
+	Account string    `json:"account"`
+	User    string    `json:"user"`
+	Active  bool      `json:"active"`
+	Created time.Time `json:"created"`
+}
+
+// instanceProfile is the record of one instance profile.
+type instanceProfile struct {
+	Name    string    `json:"name"`
+	ID      string    `json:"id"` // AIPA...
+	Path    string    `json:"path"`
+	Created time.Time `json:"created"`
+	Role    string    `json:"role,omitempty"` // name; AWS allows one
+	Tags    []tag     `json:"tags,omitempty"`
 }
 
 type tag struct{ Key, Value string }
@@ -47,8 +90,8 @@ type version struct {
 	Created  time.Time `json:"created"`
 }
 
-// Keys: iam/<account>/role/<name in lower case> and iam/<account>/policy/<name in lower case>. IAM is global: there is no
-// region in them.
+// Keys: iam/<account>/<kind>/<name in lower case>, where kind is role, user, group, policy or instance-profile, and
+// iam.key/<id of access key>. IAM is global: there is no region in them.
 
 func roleKey(account, name string) []byte {
 	return kv.Key("iam", account, "role", strings.ToLower(name))
@@ -61,3 +104,23 @@ func policyKey(account, name string) []byte {
 }
 
 func policyRange(account string) kv.Range { return kv.Prefix("iam", account, "policy") }
+
+func userKey(account, name string) []byte {
+	return kv.Key("iam", account, "user", strings.ToLower(name))
+}
+
+func userRange(account string) kv.Range { return kv.Prefix("iam", account, "user") }
+
+func groupKey(account, name string) []byte {
+	return kv.Key("iam", account, "group", strings.ToLower(name))
+}
+
+func groupRange(account string) kv.Range { return kv.Prefix("iam", account, "group") }
+
+func profileKey(account, name string) []byte {
+	return kv.Key("iam", account, "instance-profile", strings.ToLower(name))
+}
+
+func profileRange(account string) kv.Range { return kv.Prefix("iam", account, "instance-profile") }
+
+func accessKeyKey(id string) []byte { return kv.Key("iam.key", id) }
