@@ -30,8 +30,12 @@ type runner struct {
 	ready   []*lane          // have to be read, in order of their turns
 	later   timetable        // whose first item is due later
 	running int              // items of all lanes
-	wake    chan struct{}
-	failed  chan error
+
+	looked   time.Time // when the clock was last looked at, for its monotonic part
+	lookedAt time.Time // what it said
+
+	wake   chan struct{}
+	failed chan error
 }
 
 func newRunner() runner {
@@ -162,7 +166,12 @@ func (q *Queue) Run(ctx context.Context) error {
 func (q *Queue) next() (l *lane, n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for now := q.now(); len(q.later) > 0 && !q.later[0].at.After(now); {
+	now := q.now().Round(0)
+	if since := time.Since(q.looked); !q.looked.IsZero() && now.Before(q.lookedAt.Add(since-clockSlack)) {
+		now = q.later.last() // the clock was set back: all lanes are read again, and their delays begin anew
+	}
+	q.looked, q.lookedAt = time.Now(), q.now().Round(0)
+	for len(q.later) > 0 && !q.later[0].at.After(now) {
 		l := q.later[0]
 		heap.Remove(&q.later, 0)
 		l.at, l.more = time.Time{}, true
@@ -381,6 +390,16 @@ func (q *Queue) outcome(ctx context.Context, x *entry) (o Outcome, err error) {
 
 // timetable is a heap of lanes by the time when they are due.
 type timetable []*lane
+
+// last is the latest time.
+func (t timetable) last() (at time.Time) {
+	for _, l := range t {
+		if l.at.After(at) {
+			at = l.at
+		}
+	}
+	return at
+}
 
 func (t timetable) Len() int           { return len(t) }
 func (t timetable) Less(i, j int) bool { return t[i].at.Before(t[j].at) }

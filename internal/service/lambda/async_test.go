@@ -454,49 +454,48 @@ func TestRecursion(t *testing.T) {
 		w, to := asyncWorld(t)
 		w.configure(&lambdaapi.PutFunctionEventInvokeConfigInput{DestinationConfig: destinations("", queueARN)})
 		// The function invokes itself as an SDK does in it: with the trace that it got.
-		ran := 0
-		kind := "Event"
-		var last error
-		w.invoker.serve = nil
-		invoke := func(trace string) {
+		var mu sync.Mutex
+		var ran int
+		var refused []error
+		invoke := func(kind, trace string) {
 			info := *call.From(as(context.Background(), testAccount, testRegion))
 			info.Trace = trace
-			_, last = lambdaapi.Invoke.Call(call.With(context.Background(), &info), w, &lambdaapi.InvokeInput{FunctionName: new("f"), InvocationType: &kind})
-		}
-		var mu sync.Mutex
-		w.deps.Invoker.(*fakeInvoker).serve = func(_ *fleet.Function, req *fleet.Request) (*fleet.Response, error) {
-			mu.Lock()
-			ran++
-			n := ran
-			mu.Unlock()
-			if n < 100 {
-				go invoke(req.Trace)
+			_, err := lambdaapi.Invoke.Call(call.With(context.Background(), &info), w, &lambdaapi.InvokeInput{FunctionName: new("f"), InvocationType: &kind})
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				refused = append(refused, err)
 			}
-			return &fleet.Response{}, nil
 		}
-		invoke("Root=1-2-3")
-		time.Sleep(time.Minute)
-		synctest.Wait()
+		loop := func(kind string) int {
+			ran = 0
+			w.invoker.serve = func(_ *fleet.Function, req *fleet.Request) (*fleet.Response, error) {
+				if ran++; ran < 100 {
+					go invoke(kind, req.Trace)
+				}
+				return &fleet.Response{}, nil
+			}
+			invoke(kind, "Root=1-2-3")
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			return ran
+		}
+		n := loop("Event")
 		var rec record
 		if len(to.got) == 1 {
 			json.Unmarshal(to.got[0].event.Body, &rec)
 		}
-		if ran != 16 || rec.RequestContext.Condition != "RecursiveInvocation" || last != nil {
-			t.Errorf("ran %d times, delivered %+v, %v", ran, to.got, last)
+		if n != 16 || rec.RequestContext.Condition != "RecursiveInvocation" || len(refused) != 0 {
+			t.Errorf("ran %d times, delivered %+v, %v", n, to.got, refused)
 		}
-		ran, kind = 0, "RequestResponse"
-		invoke("Root=1-2-3")
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		wantError(t, last, "RecursiveInvocationException", 400, recursionMessage)
+		if n := loop("RequestResponse"); n != 16 || len(refused) != 1 {
+			t.Fatalf("ran %d times, %v", n, refused)
+		}
+		wantError(t, refused[0], "RecursiveInvocationException", 400, recursionMessage)
 		must(lambdaapi.PutFunctionRecursionConfig.Call(context.Background(), w, &lambdaapi.PutFunctionRecursionConfigInput{FunctionName: new("f"), RecursiveLoop: new("Allow")}))(t)
 		got := must(lambdaapi.GetFunctionRecursionConfig.Call(context.Background(), w, &lambdaapi.GetFunctionRecursionConfigInput{FunctionName: new("f")}))(t)
-		ran, kind = 0, "Event"
-		invoke("Root=1-2-3")
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		if ran != 100 || *got.RecursiveLoop != "Allow" {
-			t.Errorf("allowed, it ran %d times", ran)
+		if n := loop("Event"); n != 100 || *got.RecursiveLoop != "Allow" {
+			t.Errorf("allowed, it ran %d times", n)
 		}
 		w.noQueue()
 	})

@@ -1,0 +1,199 @@
+package durable_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mayflyhq/mayfly/internal/durable"
+	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
+)
+
+// childDir names the directory of the store of the child of TestKill.
+const childDir = "DURABLE_TEST_CHILD_DIR"
+
+// The work of TestKill: an item runs, is tried again, and ends in one transaction with the row ("ran", id) and a follower, which
+// ends with the row ("followed", id). No row may be written twice.
+func work(q **durable.Queue) durable.Handler {
+	once := func(tx kv.Tx, kind, id string) error {
+		key := kv.Key(kind, id)
+		n, _, err := kv.GetJSON[int](tx, key)
+		if err != nil {
+			return err
+		}
+		return kv.SetJSON(tx, key, n+1)
+	}
+	return func(_ context.Context, w *durable.Work) durable.Outcome {
+		switch {
+		case string(w.Body) != w.ID:
+			return durable.Done(func(kv.Tx) ([]durable.Ticket, error) { return nil, errors.New("another body: " + string(w.Body)) })
+		case strings.HasPrefix(w.Lane, "follow"):
+			return durable.Done(func(tx kv.Tx) ([]durable.Ticket, error) { return nil, once(tx, "followed", w.ID) })
+		case w.Attempt == 0 && rand.N(4) == 0:
+			return durable.Retry(rand.N(20*time.Millisecond), nil, nil)
+		case rand.N(20) == 0:
+			return durable.Hold(time.Millisecond, nil)
+		}
+		return durable.Done(func(tx kv.Tx) ([]durable.Ticket, error) {
+			if err := once(tx, "ran", w.ID); err != nil {
+				return nil, err
+			}
+			t, err := (*q).Add(tx, "follow "+w.Lane, durable.Item{ID: w.ID, Body: w.Body})
+			return []durable.Ticket{t}, err
+		})
+	}
+}
+
+func openDir(t *testing.T, dir string) *pebblekv.DB {
+	t.Helper()
+	db, err := pebblekv.Open(pebblekv.Options{Dir: dir, MemTableBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
+// TestKill kills a process that adds, runs and retries, again and again on the same store. No acknowledged item is lost, and
+// the writes of outcomes are there exactly once.
+func TestKill(t *testing.T) {
+	if dir := os.Getenv(childDir); dir != "" {
+		db := openDir(t, dir)
+		var q *durable.Queue
+		q = durable.New(db, "q", work(&q), durable.Options{})
+		go q.Run(context.Background())
+		var wg sync.WaitGroup
+		var out sync.Mutex
+		for n := range 4 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					id := fmt.Sprint(os.Getpid(), "-", n, "-", i)
+					var ticket durable.Ticket
+					err := db.Update(context.Background(), func(tx kv.Tx) (err error) {
+						ticket, err = q.Add(tx, fmt.Sprint("lane", n), durable.Item{ID: id, Body: []byte(id)})
+						return err
+					})
+					if err != nil {
+						return
+					}
+					q.Wake(ticket)
+					out.Lock()
+					fmt.Println("added", id)
+					out.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		t.Fatal("the store failed")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	rounds := 12
+	if testing.Short() {
+		rounds = 3
+	}
+	var added []string
+	for range rounds {
+		cmd := exec.Command(exe, "-test.run=^TestKill$")
+		cmd.Env = append(os.Environ(), childDir+"="+dir)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		left := 1 + rand.IntN(300)
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			id, ok := strings.CutPrefix(lines.Text(), "added ")
+			if !ok {
+				t.Errorf("the child says %q", lines.Text())
+				continue
+			}
+			if strings.Count(id, "-") == 2 && left > 0 { // the last line may be torn
+				added = append(added, id)
+			}
+			if left--; left == 0 {
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		cmd.Wait()
+		if left > 0 {
+			t.Fatalf("the child ended by itself: %s", stderr.String())
+		}
+	}
+	db := openDir(t, dir)
+	defer db.Close()
+	w := &world{t: t, db: db, stop: func() {}}
+	defer func() { w.stop() }()
+	w.queue = durable.New(db, "q", work(&w.queue), durable.Options{})
+	w.run(w.queue)
+	await(t, func() bool { return left(t, db) == 0 })
+	w.stop()
+	err = db.View(t.Context(), func(r kv.Reader) error {
+		for _, kind := range []string{"ran", "followed"} {
+			n := 0
+			for rec, err := range kv.ScanJSON[int](r, kv.Prefix(kind)) {
+				if err != nil {
+					return err
+				}
+				if n++; rec.Value != 1 {
+					t.Errorf("%s %d times", kv.Format(rec.Key), rec.Value)
+				}
+			}
+			for _, id := range added {
+				if _, ok, err := r.Get(kv.Key(kind, id)); !ok || err != nil {
+					t.Errorf("%s was added and has not %s: %v", id, kind, err)
+				}
+			}
+			t.Logf("%d items %s, %d were acknowledged", n, kind, len(added))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// left counts the rows of queues.
+func left(t *testing.T, db kv.DB) (n int) {
+	t.Helper()
+	err := db.View(t.Context(), func(r kv.Reader) error {
+		for _, err := range r.Scan(kv.Prefix("durable")) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func await(t *testing.T, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not come to pass")
+		}
+	}
+}
