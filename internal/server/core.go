@@ -73,9 +73,14 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	if c.authorizer, err = authorize.New(authorize.Deps{Services: Services(), DB: c.db, Log: s.log, Dev: s.config.Dev}); err != nil {
 		return nil, err
 	}
+	if c.iam, err = iam.New(iam.Deps{DB: c.db}); err != nil { // whom the engines act for
+		return nil, err
+	}
+	c.authorizer.RegisterIdentities(c.iam)
+	c.authorizer.RegisterResources("iam", c.iam)
 	c.gate = gate.New(c.mux, c.authorizer, s.log)
 	c.meter = meter.New(c.db, s.log)
-	roles := &roles{issuer: s.issuer, iam: c.gate, dev: s.config.Dev, log: s.log}
+	roles := &roles{issuer: s.issuer, identities: c.iam, checker: c.authorizer, dev: s.config.Dev, log: s.log}
 	limits := fleet.DefaultLimits(s.config.MemoryMB)
 	limits.Concurrency = s.config.Concurrency
 	c.fleet = fleet.New(fleet.Deps{
@@ -110,11 +115,6 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	if c.logs, err = logs.New(logs.Deps{DB: c.db, Log: s.log}); err != nil {
 		return nil, err
 	}
-	if c.iam, err = iam.New(iam.Deps{DB: c.db}); err != nil {
-		return nil, err
-	}
-	c.authorizer.RegisterIdentities(c.iam)
-	c.authorizer.RegisterResources("iam", c.iam)
 	c.authorizer.RegisterResources("lambda", &lambdaResources{lambda: c.lambda, gate: c.gate})
 	c.authorizer.RegisterResources("logs", logsResources{c.gate})
 	c.lambda.Register(c.mux)

@@ -4,17 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
-	"errors"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/authorize"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
-	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/credential"
 	"github.com/mayflyhq/mayfly/internal/fleet"
@@ -28,11 +25,12 @@ const sessionDuration = 12 * time.Hour
 // roles is Lambda's view of the roles of functions: whether it may assume them, and the credentials that it then has. A role must exist
 // and trust lambda.amazonaws.com; in development one that does not exist will do, and may do everything.
 type roles struct {
-	issuer *credential.Issuer
-	iam    smithy.Caller
-	dev    bool
-	log    *slog.Logger
-	warned sync.Map // ARNs of roles that do not exist
+	issuer     *credential.Issuer
+	identities authorize.Identities
+	checker    authorize.Checker
+	dev        bool
+	log        *slog.Logger
+	warned     sync.Map // ARNs of roles that do not exist
 }
 
 // Assumable implements lambda.Roles.
@@ -70,15 +68,21 @@ func (r *roles) Session(ctx context.Context, roleARN, functionARN string) (call.
 
 // assume finds a role and asks its trust policy. ctx is a call of Lambda's own in the account of the role.
 func (r *roles) assume(ctx context.Context, roleARN, functionARN string) (role credential.Role, ok bool, err error) {
-	name := roleARN[strings.LastIndexByte(roleARN, '/')+1:]
-	out, err := iamapi.GetRole.Call(ctx, r.iam, &iamapi.GetRoleInput{RoleName: &name})
-	if e, coded := errors.AsType[*apierr.Error](err); err != nil && !(coded && e.Code == "NoSuchEntityException") {
+	id, err := r.identities.Identity(ctx, roleARN)
+	if err != nil {
 		return role, false, err
 	}
-	if err != nil || *out.Role.Arn != roleARN {
+	if id == nil {
 		return r.missing(roleARN), r.dev, nil
 	}
-	return credential.Role{ARN: roleARN, ID: *out.Role.RoleId}, trusts(*out.Role.AssumeRolePolicyDocument, call.From(ctx).Account, roleARN, functionARN), nil
+	keys := iampolicy.Values{}
+	keys.Set("aws:SourceAccount", call.From(ctx).Account)
+	keys.Set("aws:SourceArn", functionARN)
+	err = r.checker.Check(ctx, authorize.Request{Action: "sts:AssumeRole", Resource: roleARN, Keys: keys})
+	if apierr.Code(err) == "AccessDenied" {
+		return role, false, nil
+	}
+	return credential.Role{ARN: roleARN, ID: id.ID}, err == nil, err
 }
 
 // missing stands for a role that does not exist. Its identifier is made from its ARN.
@@ -88,28 +92,6 @@ func (r *roles) missing(roleARN string) credential.Role {
 	}
 	sum := sha256.Sum256([]byte(roleARN))
 	return credential.Role{ARN: roleARN, ID: "AROA" + base32.StdEncoding.EncodeToString(sum[:])[:17]}
-}
-
-// trusts reports whether a trust policy, encoded as IAM returns it, lets Lambda assume the role for a function.
-func trusts(document, account, roleARN, functionARN string) bool {
-	document, err := url.PathUnescape(document)
-	if err != nil {
-		return false
-	}
-	p, err := iampolicy.Parse(document, iampolicy.Trust)
-	if err != nil {
-		return false
-	}
-	keys := iampolicy.Values{}
-	keys.Set("aws:SourceAccount", account)
-	keys.Set("aws:SourceArn", functionARN)
-	keys.Set("aws:PrincipalServiceName", "lambda.amazonaws.com")
-	keys.Set("aws:PrincipalIsAWSService", "true")
-	d := iampolicy.Evaluate(&iampolicy.Request{
-		Action: "sts:AssumeRole", Resource: roleARN, ResourceAccount: account, Context: keys,
-		Caller: iampolicy.Caller{Type: iampolicy.Service, Name: "lambda.amazonaws.com"},
-	}, &iampolicy.Policies{Trust: iampolicy.Compile(p, roleARN)})
-	return d.Allowed
 }
 
 // userKeys finds the access keys of users in whatever core there is.
