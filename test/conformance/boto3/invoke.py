@@ -126,9 +126,10 @@ class Invoke(Case):
         with self.validation("^1 validation error detected: Value 'All' at 'logType' failed to satisfy constraint: Member must satisfy enum value set: "):
             lam.invoke(FunctionName=self.echo, LogType="All")
 
-    def test_event_is_refused_by_name(self):
-        with self.invalid("^.*InvocationType Event.* not served by Mayfly yet"):
-            lam.invoke(FunctionName=self.echo, InvocationType="Event")
+    def test_event_is_accepted(self):
+        answer = lam.invoke(FunctionName=self.echo, InvocationType="Event")
+        self.assertEqual((202, 202, b""), (answer["StatusCode"], answer["ResponseMetadata"]["HTTPStatusCode"], answer["Payload"].read()))
+        self.assertNotIn("ExecutedVersion", answer)
 
     def test_six_megabytes(self):
         limit = 6 << 20
