@@ -154,7 +154,9 @@ func (e *evaluation) global(name string) (values []string, ok, is bool) {
 	case "principaltype":
 		values, ok = e.one(principalType(p.Type))
 	case "userid":
-		values, ok = e.some(p.UserID)
+		if p.Type != call.Service {
+			values, ok = e.some(p.UserID)
+		}
 	case "username":
 		if p.Type == call.User {
 			values, ok = e.one(p.ARN[strings.LastIndexByte(p.ARN, '/')+1:])

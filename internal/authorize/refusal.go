@@ -202,7 +202,9 @@ func (e *evaluation) eachKey(yield func(string)) {
 		yield(k)
 	}
 	for k := range e.extra {
-		yield(k)
+		if !slices.ContainsFunc(globalKeys, func(g string) bool { return strings.EqualFold(g, k) }) {
+			yield(k)
+		}
 	}
 	tags := func(prefix string, t map[string]string) {
 		for k := range t {
