@@ -36,6 +36,7 @@ const policy = `
 	internal/aws/protocol/protocoltest/... : internal/aws/protocol
 
 	# L1: languages, which know no time, no context and no I/O
+	internal/lang/httpevent :
 	internal/lang/iampolicy :
 	internal/lang/logfilter :
 
@@ -69,7 +70,7 @@ const policy = `
 	internal/service/sts    : internal/authorize internal/call internal/aws/api/...
 
 	# L5: faces
-	internal/edge   : internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/call internal/credential
+	internal/edge   : internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/call internal/credential internal/lang/httpevent
 	internal/server : internal/...
 	internal/cli    : internal/authorize internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/credential internal/edge internal/meter internal/server
 	cmd/mayfly      : internal/cli internal/sandbox/linux

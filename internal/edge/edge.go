@@ -49,6 +49,8 @@ type Options struct {
 	Origins []string
 	// Internal are endpoints of Mayfly's own under /_mayfly/, by the patterns of http.ServeMux.
 	Internal map[string]Internal
+	// URLs are the URLs of functions, at host names ID.lambda-url.REGION.* and below /_mayfly/url/. If nil there are none.
+	URLs FunctionURLs
 	// Reset empties the installation at POST /_mayfly/reset. It is nil where that must not happen, and works with Dev only.
 	Reset func(context.Context) error
 	// MaxBodies bounds the bytes of large request bodies in memory at a time; 0 means 1 GiB. What exceeds it is answered
@@ -147,7 +149,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 1 {
 		w.Header()["Connection"] = keepAlive
 	}
-	if !e.cors(w, r) {
+	if !isFunctionURL(r) && !e.cors(w, r) { // functions have their own rules of who may call them
 		return
 	}
 	if r.URL.Path == "/_mayfly/health" { // answers in every state
@@ -178,6 +180,10 @@ func fromSandbox(ctx context.Context) bool { return ctx.Value(sandboxKey{}) != n
 func (e *Edge) serve(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		r.Body = newTimedBody(w, r)
+	}
+	if isFunctionURL(r) {
+		e.serveURL(w, r)
+		return
 	}
 	if strings.HasPrefix(r.URL.Path, "/_mayfly/") {
 		e.internal.ServeHTTP(w, r)

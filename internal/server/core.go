@@ -103,6 +103,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		Runtimes:     s.finder,
 		Downloads:    downloads{s},
 		Roles:        roles,
+		Checker:      c.authorizer,
 		Destinations: target.New(c.gate, c.mux.Served),
 		CodeInUse:    c.fleet.CodeInUse,
 		Config: lambda.Config{

@@ -95,6 +95,7 @@ func New(ctx context.Context, config Config) (_ *Server, err error) {
 		Version:  Version(),
 		Dev:      s.config.Dev,
 		Internal: s.endpoints(),
+		URLs:     urls{s},
 	}
 	if s.config.Ephemeral {
 		options.Reset = s.reset

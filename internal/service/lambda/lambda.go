@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/mayflyhq/mayfly/internal/authorize"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/blob"
@@ -111,6 +112,8 @@ type Deps struct {
 	Runtimes  Runtimes
 	Downloads Downloads
 	Roles     Roles // nil: every role will do
+	// Checker says who may use function URLs. If nil, nobody may.
+	Checker authorize.Checker
 	// Destinations takes what follows of asynchronous invocations. If nil, nothing is delivered.
 	Destinations Destinations
 	// CodeInUse reports whether an environment runs from an unpacked archive, so that it may not be removed. If nil, what any
@@ -127,6 +130,7 @@ type Service struct {
 	runtimes     Runtimes
 	downloads    Downloads
 	roles        Roles
+	checker      authorize.Checker
 	destinations Destinations
 	queue        *durable.Queue
 	code         *codeStore
@@ -140,6 +144,9 @@ func New(d Deps) (*Service, error) {
 	if d.DB == nil || d.Blobs == nil || d.CodeDir == "" || d.Invoker == nil || d.Runtimes == nil || d.Downloads == nil {
 		return nil, errors.New("lambda: incomplete Deps")
 	}
+	if d.Checker == nil {
+		d.Checker = nobody{}
+	}
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
@@ -149,7 +156,7 @@ func New(d Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		db: d.DB, invoker: d.Invoker, runtimes: d.Runtimes, downloads: d.Downloads, roles: d.Roles, destinations: d.Destinations,
+		db: d.DB, invoker: d.Invoker, runtimes: d.Runtimes, downloads: d.Downloads, roles: d.Roles, checker: d.Checker, destinations: d.Destinations,
 		code: code, limits: limits, log: d.Log,
 	}
 	s.queue = durable.New(d.DB, "lambda", s.work, durable.Options{First: limits.BackOff, Longest: 300 * limits.BackOff, Log: d.Log})
@@ -180,6 +187,12 @@ func (s *Service) Register(mux *smithy.Mux) {
 	lambdaapi.AddPermission.Handle(mux, s.addPermission)
 	lambdaapi.RemovePermission.Handle(mux, s.removePermission)
 	lambdaapi.GetPolicy.Handle(mux, s.getPolicy)
+
+	lambdaapi.CreateFunctionUrlConfig.Handle(mux, s.createFunctionURLConfig)
+	lambdaapi.GetFunctionUrlConfig.Handle(mux, s.getFunctionURLConfig)
+	lambdaapi.UpdateFunctionUrlConfig.Handle(mux, s.updateFunctionURLConfig)
+	lambdaapi.DeleteFunctionUrlConfig.Handle(mux, s.deleteFunctionURLConfig)
+	lambdaapi.ListFunctionUrlConfigs.Handle(mux, s.listFunctionURLConfigs)
 
 	lambdaapi.PublishLayerVersion.Handle(mux, s.publishLayerVersion)
 	lambdaapi.GetLayerVersion.Handle(mux, s.getLayerVersion)

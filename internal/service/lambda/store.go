@@ -22,12 +22,14 @@ import (
 //	lambda, account, region, "code-signing", id          codeSigning
 //	lambda, account, region, "code-signing.use", id, name    empty: this function is bound to it
 //	lambda.transition, account, region, name, number     empty: this version is Pending or InProgress
+//	lambda.url, id                                       urlOwner
 //	lambda.archive, digest                               empty: this service has put the blob, or is about to
 //	lambda.archive.use, digest, account, region, name, number   empty: this version needs that archive
 //	lambda.archive.use, digest, account, region, "layer", name, number   empty: this layer version needs it
 const (
 	prefix           = "lambda"
 	transitionPrefix = "lambda.transition"
+	urlPrefix        = "lambda.url"
 	archivePrefix    = "lambda.archive"
 	usePrefix        = "lambda.archive.use"
 )
@@ -95,10 +97,28 @@ func (c scope) unhang(tx kv.Tx, name string, qualifier *string) error {
 		if err != nil {
 			return err
 		}
+		if _, kind, err := c.hangingParts(name, e.Key); err != nil {
+			return err
+		} else if kind == urlKind {
+			u, err := get[functionURL](tx, e.Key)
+			if err != nil {
+				return err
+			}
+			tx.Delete(urlKey(u.ID))
+		}
 		tx.Delete(e.Key)
 	}
 	return c.hangingGuard(name).Depend(tx)
 }
+
+// hangingParts reads the qualifier and kind out of a hangingKey.
+func (c scope) hangingParts(name string, key []byte) (qualifier, kind string, err error) {
+	err = kv.Decode(key, nil, nil, nil, nil, nil, &qualifier, &kind)
+	return qualifier, kind, err
+}
+
+// urlKey is the key of what a function URL leads to.
+func urlKey(id string) []byte { return kv.Key(urlPrefix, id) }
 
 // hangingGuard guards what hangs on a function.
 func (c scope) hangingGuard(name string) kv.Guard {
