@@ -23,6 +23,7 @@ var suites = []struct{ pkg, bench, time string }{
 	{"./internal/server", "IdleEnvironment", "1x"},
 	{"./internal/server", "StartsPerSecond", "300x"},
 	{"./internal/server", "WarmInvoke", "20000x"},
+	{"./internal/server", "Accept|Drain", "5000x"},
 	{"./internal/sandbox/linux", "ColdStart", "40x"},
 	{"./internal/sandbox/linux", "IdleMemory", "1x"},
 	{"./internal/runtimes", "ColdStart", "20x"},
@@ -123,6 +124,11 @@ func rows() []row {
 		row{what: "server, idle memory (PSS)", figure: server + "Program MiB-pss-idle", aim: 40, most: true, decimals: 1, unit: "MiB"},
 		row{what: "server, idle CPU", figure: server + "Program cpu-%-idle", aim: 0.5, most: true, decimals: 1, unit: "%"},
 	)
+	for _, c := range []string{"1", "16", "128"} {
+		accept := server + "Accept/c=" + c
+		all = append(all, row{what: "asynchronous invocations accepted, " + c + " clients, to the same rows in the store alone", figure: accept + "/mayfly events/s", base: accept + "/kv events/s", decimals: 2, unit: "x"})
+	}
+	all = append(all, row{what: "asynchronous invocations accepted and run, 16 clients", figure: server + "Drain events/s", unit: "/s"})
 	for _, n := range []string{"16", "128"} {
 		all = append(all, row{what: "durable commits, " + n + " writers, to raw Pebble", figure: kv + "Commit/kv/writers=" + n + " commits/s", base: kv + "Commit/raw/writers=" + n + " commits/s", aim: 0.7, decimals: 2, unit: "x"})
 	}

@@ -5,7 +5,8 @@
 //
 // Functions from .zip archives sent as ZipFile: create, read, list, update of code and configuration, delete. Published versions and
 // aliases with weighted routing. Layers with their policies, and functions that hold them. Code signing configurations, runtime
-// management, tenants. Tags. Invoke with the types RequestResponse and DryRun. What a function has not got (reserved
+// management, tenants. Tags. Invoke with all its types:
+// asynchronous invocations with retries, destinations, dead-letter queues and configuration, and recursion detection. What a function has not got (reserved
 // concurrency, a resource policy) is told by the operations that read it. All other operations have no handler, and the Mux
 // answers for them.
 //
@@ -24,15 +25,17 @@
 //     runs from it. The use rows, written by putVersion and with layer versions, say who needs it.
 //   - A deployment holds what it needs of its layers, so that it needs no layer version any more.
 //   - What belongs to a function, version or alias hangs on it (hang in store.go) and goes with it (unhang).
+//   - An asynchronous invocation is accepted once it is in the durable queue, with the request id that all its attempts have. What follows
+//     of its end (a record, a dead letter) is queued in the transaction that ends it.
 //   - One process owns the store: targets caches what invocations need in its memory. The blobs of archives belong to this service
 //     alone; it deletes them by digest.
 //
 // # Differences from AWS
 //
 //   - Refused, since they would have no effect: code and layers from S3, container images, VPC subnets and security groups (none
-//     exist), file systems, customer managed keys, durable functions, Managed Instances, InvocationType Event.
+//     exist), file systems, customer managed keys, durable functions, Managed Instances.
 //   - All code is unsigned: a code signing configuration that enforces refuses every deployment.
-//   - Kept and shown but without effect yet: TracingConfig (no traces), DeadLetterConfig (no asynchronous invocations), SnapStart
+//   - Kept and shown but without effect yet: TracingConfig (no traces), SnapStart
 //     (OptimizationStatus is Off), and Ipv6AllowedForDualStack.
 //   - The role must be in the function's account; whether it exists and trusts Lambda is not checked.
 //   - The whole archive is unpacked and checked by the call that sends it, so that a bad one is refused at once. Pending lasts

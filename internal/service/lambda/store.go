@@ -21,6 +21,7 @@ import (
 //	lambda, account, region, "layer-version", name, number   layerVersion
 //	lambda, account, region, "code-signing", id          codeSigning
 //	lambda, account, region, "code-signing.use", id, name    empty: this function is bound to it
+//	durable, "lambda", ...                               events and deliveries that wait; see package durable
 //	lambda.transition, account, region, name, number     empty: this version is Pending or InProgress
 //	lambda.url, id                                       urlOwner
 //	lambda.archive, digest                               empty: this service has put the blob, or is about to

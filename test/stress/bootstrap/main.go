@@ -30,10 +30,15 @@ func main() {
 		res.Body.Close()
 		id := res.Header.Get("Lambda-Runtime-Aws-Request-Id")
 		var event struct {
-			Do, Token string
-			Ms        int
+			Do, Token      string
+			Ms             int
+			RequestPayload struct{ Token string } // of a destination's record
 		}
 		json.Unmarshal(body, &event)
+		if t := event.RequestPayload.Token; t != "" {
+			os.Stdout.WriteString("followed " + t + "\n")
+			time.Sleep(300 * time.Millisecond)
+		}
 		kind := "/response"
 		answer, _ := json.Marshal(map[string]string{"token": event.Token, "version": os.Getenv("VERSION"), "id": id})
 		switch event.Do {
@@ -69,6 +74,12 @@ func main() {
 			os.Exit(4)
 		case "big":
 			answer = append(append([]byte{'"'}, bytes.Repeat([]byte{'x'}, 6<<20+200)...), '"')
+		case "note", "note and fail": // the line is stored before the answer
+			os.Stdout.WriteString("noted " + event.Token + "\n")
+			time.Sleep(300 * time.Millisecond)
+			if event.Do != "note" {
+				kind, answer = "/error", []byte(`{"errorType":"Wanted","errorMessage":"`+event.Token+`"}`)
+			}
 		case "print":
 			os.Stdout.WriteString("line of " + event.Token + "\n")
 		case "no newline":
