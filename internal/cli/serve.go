@@ -63,6 +63,7 @@ The root user's access key is made at first start and kept in the data directory
 	f.StringVar(&config.Listen, "listen", edge.DefaultAddr, "address to listen on")
 	f.BoolVar(&config.Ephemeral, "ephemeral", false, "keep everything in memory, gone at exit")
 	f.BoolVar(&config.Dev, "dev", false, "accept any credentials as root's, on loopback addresses only")
+	f.StringArrayVar(&config.Issuers, "trust-issuer", nil, "URL of an OpenID Connect issuer whose tokens may assume roles, beside the providers in IAM; may be repeated")
 	f.StringVar(&config.Sandbox, "sandbox", "", "linux or process (default: linux where it works)")
 	f.StringVar(&network, "network", "egress", "what functions can reach: egress or none")
 	f.IntVar(&config.MemoryMB, "memory", 0, "MB for all environments together, by their functions' memory sizes (default four fifths of the machine's)")

@@ -33,6 +33,10 @@ type Config struct {
 	AsyncRetryWait time.Duration
 	Prepared       int // sandboxes made ahead; 0 means the driver's default, below 0 none
 
+	// Issuers are the URLs of OpenID Connect issuers whose tokens may assume roles (AssumeRoleWithWebIdentity), beside the providers in
+	// IAM. Roles name them as arn:aws:iam::<account>:oidc-provider/<URL without scheme>. Unlike those in IAM they may be http.
+	Issuers []string
+
 	Log *slog.Logger // nil discards
 }
 

@@ -121,7 +121,18 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	c.lambda.Register(c.mux)
 	c.logs.Register(c.mux)
 	c.iam.Register(c.mux)
-	sts.New().Register(c.mux)
+	sts, err := sts.New(sts.Deps{
+		Credentials: s.issuer,
+		IAM:         c.gate,
+		Checker:     c.authorizer,
+		Issuers:     s.config.Issuers,
+		AccountOf:   func(id string) (string, bool) { return s.root.Account, id == s.root.AccessKeyID },
+		Dev:         s.config.Dev,
+	})
+	if err != nil {
+		return nil, err
+	}
+	sts.Register(c.mux)
 	return c, nil
 }
 

@@ -198,7 +198,7 @@ class Who(Base):
         self.assertEqual((ACCOUNT, ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root"), (got["Account"], got["UserId"], got["Arn"]))
 
     def test_not_served_is_named(self):
-        for call in lambda: sts.assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/x", RoleSessionName="s"), lambda: iam.create_user(UserName="u"):
+        for call in lambda: sts.decode_authorization_message(EncodedMessage="x"),:
             with self.assertRaises(ClientError) as e:
                 call()
             self.assertIn(e.exception.operation_name, e.exception.response["Error"]["Message"])
