@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -24,6 +25,10 @@ func streamMain(url, end string, n int) {
 	go func() {
 		io.WriteString(pw, "first")
 		pw.Write(bytes.Repeat([]byte{'x'}, n))
+		for piece := make([]byte, 1<<20); end == "progress" && n < 64; n++ {
+			pw.Write(piece)
+			fmt.Println("a MiB went out")
+		}
 		switch end {
 		case "error":
 			r.Trailer.Set("Lambda-Runtime-Function-Error-Type", "Function.Broken")
@@ -253,5 +258,36 @@ func TestStreamLimit(t *testing.T) {
 	}
 	if u := h.usage(1)[0]; !u.Failed {
 		t.Errorf("billed %+v", u)
+	}
+}
+
+// Who reads nothing holds the function up, so that little of the response is in memory anywhere.
+func TestStreamSlowReader(t *testing.T) {
+	limits := testLimits()
+	limits.StreamRate = -1
+	h := newHarness(t, limits)
+	r, err := h.begin(t.Context(), h.function(func(fn *Function) { fn.Timeout = time.Minute }), `{"Do":"stream","Arg":"progress"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(r.Stream, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	sent := func() (n int) {
+		for _, line := range h.logs.all() {
+			if line == "a MiB went out\n" {
+				n++
+			}
+		}
+		return n
+	}
+	for before := -1; before != sent(); time.Sleep(300 * time.Millisecond) { // until it stands
+		before = sent()
+	}
+	if n := sent(); n > 16 {
+		t.Errorf("%d MiB went out that nobody read", n)
+	}
+	if rest, err := io.Copy(io.Discard, r.Stream); err != nil || rest != 64<<20 {
+		t.Errorf("%d more bytes, %v", rest, err)
 	}
 }
