@@ -143,6 +143,11 @@ func (q *Queue) settle(ctx context.Context, x *entry, o Outcome) (tickets []Tick
 		if err == nil || ctx.Err() != nil || errors.Is(err, kv.ErrClosed) || errors.Is(err, kv.ErrFailed) {
 			return tickets, err
 		}
+		if errors.Is(err, kv.ErrTooLarge) || errors.Is(err, kv.ErrKey) {
+			q.log.Error("outcome of queued work cannot be stored: it will run again", "queue", q.name, "lane", x.lane, "id", x.id, "err", err)
+			o = Retry(q.opts.Longest, x.State, nil)
+			continue
+		}
 		q.log.Error("outcome of queued work not stored: trying again", "queue", q.name, "lane", x.lane, "id", x.id, "err", err)
 		select {
 		case <-ctx.Done():

@@ -15,6 +15,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/call"
+	"github.com/mayflyhq/mayfly/internal/durable"
 	"github.com/mayflyhq/mayfly/internal/fleet"
 	"github.com/mayflyhq/mayfly/internal/kv"
 	deliver "github.com/mayflyhq/mayfly/internal/target"
@@ -172,6 +173,62 @@ func TestEventRetries(t *testing.T) {
 		}
 		w.noQueue()
 	})
+}
+
+// An event keeps the qualifier that it was sent to: its alias is asked on each attempt which version runs, and its own configuration holds.
+func TestEventToAlias(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		w, to := asyncWorld(t)
+		for i := range 2 {
+			must(lambdaapi.UpdateFunctionConfiguration.Call(ctx, w, &lambdaapi.UpdateFunctionConfigurationInput{FunctionName: new("f"), Timeout: new(int32(10 + i))}))(t)
+			w.settled("f")
+			must(lambdaapi.PublishVersion.Call(ctx, w, &lambdaapi.PublishVersionInput{FunctionName: new("f")}))(t)
+			time.Sleep(time.Second)
+		}
+		must(lambdaapi.CreateAlias.Call(ctx, w, &lambdaapi.CreateAliasInput{FunctionName: new("f"), Name: new("live"), FunctionVersion: new("1")}))(t)
+		w.configure(&lambdaapi.PutFunctionEventInvokeConfigInput{Qualifier: new("live"), MaximumRetryAttempts: new(int32(1)), DestinationConfig: destinations("", queueARN)})
+		var versions []string
+		w.invoker.serve = func(fn *fleet.Function, req *fleet.Request) (*fleet.Response, error) {
+			versions = append(versions, fn.Version+" "+req.InvokedARN)
+			return failing(0, req)
+		}
+		w.send("f:live", "1")
+		time.Sleep(30 * time.Second)
+		must(lambdaapi.UpdateAlias.Call(ctx, w, &lambdaapi.UpdateAliasInput{FunctionName: new("f"), Name: new("live"), FunctionVersion: new("2")}))(t)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		var rec record
+		if len(to.got) == 1 {
+			json.Unmarshal(to.got[0].event.Body, &rec)
+		}
+		if want := []string{"1 " + testARN + "f:live", "2 " + testARN + "f:live"}; !slices.Equal(versions, want) || rec.RequestContext.FunctionARN != testARN+"f:live" || rec.ResponseContext.ExecutedVersion != "2" {
+			t.Errorf("ran %v, record %+v", versions, to.got)
+		}
+		w.noQueue()
+	})
+}
+
+// Payloads that do not fit a target are left out of its record; others come through as they are.
+func TestRecordSizes(t *testing.T) {
+	w := &durable.Work{ID: eventID, Body: fmt.Appendf(nil, `"%s<&>"`, strings.Repeat("x", 200<<10))}
+	e := &event{Account: testAccount, Region: testRegion, Name: "f"}
+	large := strings.Repeat("\x00", 6<<20)
+	for target, c := range map[string]struct {
+		answer string
+		whole  bool
+	}{
+		queueARN:         {`"` + strings.Repeat("y", 200<<10) + `"`, true},
+		topicARN:         {`"` + strings.Repeat("y", 200<<10) + `"`, false},
+		testARN + "g":    {`"` + strings.Repeat("y", 900<<10) + `"`, false},
+		"arn:aws:s3:::b": {`"` + strings.Repeat("y", 6<<20) + `"`, true},
+		"arn:aws:s3:::c": {large, false},
+	} {
+		all := deliveries(w, e, &eventInvoke{OnFailure: target}, testRole, "", conditionRetries, &response{payload: []byte(c.answer)}, time.Unix(0, 0))
+		if got := strings.Contains(string(all[0].body), `x<&>"`); got != c.whole || len(all[0].body) > kv.MaxValueBytes {
+			t.Errorf("%s: %t, %d bytes", target, got, len(all[0].body))
+		}
+	}
 }
 
 func TestEventSuccess(t *testing.T) {

@@ -1,6 +1,7 @@
 package lambda
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,8 +20,7 @@ import (
 
 // Limits of deliveries.
 const (
-	smallRecord       = 256 << 10 // bytes of a record to SNS or EventBridge; what is larger goes without payloads
-	deniedDeliveries  = 3         // tries of what the target refuses
+	deniedDeliveries  = 3 // tries of what the target refuses
 	longestDelivery   = 6 * time.Hour
 	deadLetterMessage = 1 << 10 // bytes of the attribute ErrorMessage
 )
@@ -106,12 +106,12 @@ func deliveries(w *durable.Work, e *event, conf *eventInvoke, role, dead, condit
 			rec.ResponsePayload = jsonPayload(r.payload)
 		}
 		d.body = encodeRecord(rec)
+		if len(d.body) > largestRecord(kind) {
+			rec.RequestPayload, rec.ResponsePayload = nil, nil
+			d.body = encodeRecord(rec)
+		}
 		switch kind {
-		case deliver.SNS, deliver.EventBridge:
-			if len(d.body) > smallRecord {
-				rec.RequestPayload, rec.ResponsePayload = nil, nil
-				d.body = encodeRecord(rec)
-			}
+		case deliver.EventBridge:
 			d.DetailType = "Lambda Function Invocation Result - " + outcome
 			d.Resources = []string{destination, function}
 		case deliver.S3:
@@ -133,17 +133,26 @@ func deliveries(w *durable.Work, e *event, conf *eventInvoke, role, dead, condit
 	return all
 }
 
+// largestRecord is the size in bytes up to which a record is sent with its payloads: what the target takes, or the store.
+func largestRecord(k deliver.Kind) int {
+	switch k {
+	case deliver.SNS, deliver.EventBridge:
+		return 256 << 10
+	case deliver.S3:
+		return kv.MaxValueBytes - 1<<20
+	}
+	return 1 << 20
+}
+
 // encodeRecord leaves payloads as they came, but for white space.
 func encodeRecord(r *record) []byte {
-	b, err := json.Marshal(r)
-	if err != nil { // a payload that encoding/json does not take, such as one with lone surrogates it cannot compact
-		r.RequestPayload, r.ResponsePayload = quoted(r.RequestPayload), quoted(r.ResponsePayload)
-		b, err = json.Marshal(r)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(r); err != nil {
+		panic(err) // strings, and JSON that was checked
 	}
-	if err != nil {
-		panic(err) // strings
-	}
-	return b
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 func quoted(b []byte) json.RawMessage {
