@@ -125,6 +125,32 @@ func (s *Service) Register(mux *smithy.Mux) {
 	iamapi.UntagInstanceProfile.Handle(mux, s.untagInstanceProfile)
 	iamapi.ListInstanceProfileTags.Handle(mux, s.listInstanceProfileTags)
 
+	iamapi.CreateOpenIDConnectProvider.Handle(mux, s.createOpenIDConnectProvider)
+	iamapi.GetOpenIDConnectProvider.Handle(mux, s.getOpenIDConnectProvider)
+	iamapi.ListOpenIDConnectProviders.Handle(mux, s.listOpenIDConnectProviders)
+	iamapi.DeleteOpenIDConnectProvider.Handle(mux, s.deleteOpenIDConnectProvider)
+	iamapi.AddClientIDToOpenIDConnectProvider.Handle(mux, s.addClientID)
+	iamapi.RemoveClientIDFromOpenIDConnectProvider.Handle(mux, s.removeClientID)
+	iamapi.UpdateOpenIDConnectProviderThumbprint.Handle(mux, s.updateThumbprints)
+	iamapi.TagOpenIDConnectProvider.Handle(mux, s.tagOpenIDConnectProvider)
+	iamapi.UntagOpenIDConnectProvider.Handle(mux, s.untagOpenIDConnectProvider)
+	iamapi.ListOpenIDConnectProviderTags.Handle(mux, s.listOpenIDConnectProviderTags)
+
+	iamapi.CreateServiceLinkedRole.Handle(mux, s.createServiceLinkedRole)
+	iamapi.DeleteServiceLinkedRole.Handle(mux, s.deleteServiceLinkedRole)
+	iamapi.GetServiceLinkedRoleDeletionStatus.Handle(mux, s.getServiceLinkedRoleDeletionStatus)
+
+	iamapi.CreateAccountAlias.Handle(mux, s.createAccountAlias)
+	iamapi.DeleteAccountAlias.Handle(mux, s.deleteAccountAlias)
+	iamapi.ListAccountAliases.Handle(mux, s.listAccountAliases)
+	iamapi.GetAccountSummary.Handle(mux, s.getAccountSummary)
+	iamapi.GetAccountAuthorizationDetails.Handle(mux, s.getAccountAuthorizationDetails)
+
+	iamapi.SimulateCustomPolicy.Handle(mux, s.simulateCustomPolicy)
+	iamapi.SimulatePrincipalPolicy.Handle(mux, s.simulatePrincipalPolicy)
+	iamapi.GetContextKeysForCustomPolicy.Handle(mux, s.getContextKeysForCustomPolicy)
+	iamapi.GetContextKeysForPrincipalPolicy.Handle(mux, s.getContextKeysForPrincipalPolicy)
+
 	iamapi.CreatePolicy.Handle(mux, s.createPolicy)
 	iamapi.GetPolicy.Handle(mux, s.getPolicy)
 	iamapi.ListPolicies.Handle(mux, s.listPolicies)

@@ -29,6 +29,9 @@ func (s *Service) changeRole(ctx context.Context, name string, f func(tx kv.Tx, 
 		if r, err = getRole(tx, account(ctx), name); err != nil {
 			return err
 		}
+		if err := r.protected(ctx); err != nil {
+			return err
+		}
 		if err := f(tx, r); err != nil {
 			return err
 		}
@@ -174,6 +177,9 @@ func (s *Service) deleteRole(ctx context.Context, in *iamapi.DeleteRoleInput) (*
 	return nil, s.db.Update(ctx, func(tx kv.Tx) error {
 		r, err := getRole(tx, account(ctx), *in.RoleName)
 		if err != nil {
+			return err
+		}
+		if err := r.protected(ctx); err != nil {
 			return err
 		}
 		if len(r.Profiles) > 0 {

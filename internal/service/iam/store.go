@@ -90,7 +90,8 @@ type version struct {
 	Created  time.Time `json:"created"`
 }
 
-// Keys: iam/<account>/<kind>/<name in lower case>, where kind is role, user, group, policy or instance-profile, and
+// Keys: iam/<account>/<kind>/<name in lower case>, where kind is role, user, group, policy or instance-profile;
+// iam/<account>/oidc-provider/<host and path>; iam/<account>/deletion/<task>; iam/<account>/alias; iam.alias/<alias>; and
 // iam.key/<id of access key>. IAM is global: there is no region in them.
 
 func roleKey(account, name string) []byte {
@@ -124,3 +125,23 @@ func profileKey(account, name string) []byte {
 func profileRange(account string) kv.Range { return kv.Prefix("iam", account, "instance-profile") }
 
 func accessKeyKey(id string) []byte { return kv.Key("iam.key", id) }
+
+// oidcProvider is the record of one OpenID Connect provider.
+type oidcProvider struct {
+	Host        string    `json:"host"`   // and path of the issuer, without a slash at the end
+	Scheme      string    `json:"scheme"` // https, or http for loopback
+	ClientIDs   []string  `json:"clientIds,omitempty"`
+	Thumbprints []string  `json:"thumbprints,omitempty"`
+	Created     time.Time `json:"created"`
+	Tags        []tag     `json:"tags,omitempty"`
+}
+
+func providerKey(account, host string) []byte { return kv.Key("iam", account, "oidc-provider", host) }
+
+func providerRange(account string) kv.Range { return kv.Prefix("iam", account, "oidc-provider") }
+
+func aliasKey(account string) []byte { return kv.Key("iam", account, "alias") }
+
+func aliasOwnerKey(alias string) []byte { return kv.Key("iam.alias", alias) }
+
+func deletionKey(account, task string) []byte { return kv.Key("iam", account, "deletion", task) }
