@@ -217,6 +217,9 @@ func (e *Edge) answerURL(w http.ResponseWriter, r *http.Request, info *call.Info
 		return nil
 	}
 	cross.mark(w.Header())
+	if u.Signed && e.opts.Dev && cross.foreign && !cross.allowed {
+		return errForbidden // any signature will do, so that a page which may not must not send one
+	}
 	event, err := e.urlEvent(w, r, info, u, &req)
 	if err != nil {
 		return err
@@ -240,7 +243,7 @@ func (e *Edge) answerURL(w http.ResponseWriter, r *http.Request, info *call.Info
 	}
 	writeHead(w.Header(), out, cross)
 	w.WriteHeader(out.Status)
-	if r.Method != http.MethodHead {
+	if hasBody(r, out.Status) {
 		_, err = w.Write(out.Body)
 	}
 	if err != nil {
@@ -344,7 +347,7 @@ func (e *Edge) sendStream(w http.ResponseWriter, r *http.Request, res *URLRespon
 	writeHead(w.Header(), out, cross)
 	w.WriteHeader(out.Status)
 	for {
-		if n > 0 && r.Method != http.MethodHead {
+		if n > 0 && hasBody(r, out.Status) {
 			if _, werr := w.Write(buf[:n]); werr != nil {
 				return fmt.Errorf("response broken off: %w", werr)
 			}
@@ -358,6 +361,11 @@ func (e *Edge) sendStream(w http.ResponseWriter, r *http.Request, res *URLRespon
 		}
 		n, err = body.Read(buf)
 	}
+}
+
+// hasBody reports whether HTTP lets the response have a body; what the function gave is left out where not.
+func hasBody(r *http.Request, status int) bool {
+	return r.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
 }
 
 // maxPrelude bounds status, headers and cookies of a streamed response.

@@ -13,12 +13,15 @@ import (
 type crossOrigin struct {
 	cors      *lambdaapi.Cors
 	origin    string
+	foreign   bool // the request is from a page
 	allowed   bool
 	preflight bool
 }
 
 func newCrossOrigin(cors *lambdaapi.Cors, r *http.Request) *crossOrigin {
 	c := &crossOrigin{cors: cors, origin: r.Header.Get("Origin")}
+	site := r.Header.Get("Sec-Fetch-Site")
+	c.foreign = c.origin != "" || site != "" && site != "none"
 	c.preflight = r.Method == http.MethodOptions && c.origin != "" && r.Header.Get("Access-Control-Request-Method") != ""
 	if cors != nil && c.origin != "" {
 		c.allowed = slices.ContainsFunc(cors.AllowOrigins, func(pattern string) bool { return matchOrigin(pattern, c.origin) })

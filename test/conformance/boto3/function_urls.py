@@ -9,7 +9,7 @@ import urllib.parse
 from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 
-from suite import CREDENTIALS, ENDPOINT, REGION, Case, archive, function_arn, invoke, lam
+from suite import CREDENTIALS, ENDPOINT, REGION, Case, function_arn, lam
 
 ECHO = """
 import base64, json
@@ -182,3 +182,56 @@ class URLs(Case):
         lam.remove_permission(FunctionName=name, Qualifier="live", StatementId="invoke")
         lam.add_permission(FunctionName=name, StatementId="invoke", Action="lambda:InvokeFunction", Principal="*", InvokedViaFunctionUrl=True)
         self.assertEqual(403, ask(url).status, "the policy of the function is not that of its alias")
+
+    def test_stream(self):
+        name = self.node("""
+            export const handler = awslambda.streamifyResponse(async (event, out) => {
+                if (event.rawPath === '/early') throw new Error('early');
+                out = awslambda.HttpResponseStream.from(out, {statusCode: 206, headers: {'Content-Type': 'text/x'}, cookies: ['c=d']});
+                out.write('first');
+                await new Promise(r => setTimeout(r, 1000));
+                if (event.rawPath === '/late') throw new Error('late');
+                out.end('second');
+            });""")
+        url = self.open(name, InvokeMode="RESPONSE_STREAM")
+        ask(url)
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(ENDPOINT).netloc, timeout=30)
+        began = time.monotonic()
+        connection.request("GET", "/", headers={"Host": urllib.parse.urlsplit(url).netloc})
+        got = connection.getresponse()
+        self.assertEqual((206, "text/x", "c=d", b"first"), (got.status, got.headers["Content-Type"], got.headers["Set-Cookie"], got.read(5)))
+        self.assertLess(time.monotonic() - began, 0.9, "the first bytes wait for the last")
+        self.assertEqual(b"second", got.read())
+        connection.close()
+        with self.assertRaises(http.client.IncompleteRead):
+            ask(url, path="/late")
+        got = ask(url, path="/early")
+        self.assertEqual((502, b"Internal Server Error"), (got.status, got.body))
+
+    def test_policy(self):
+        name = self.python(ECHO)
+        arn = function_arn(name)
+        with self.not_found("The resource you requested does not exist."):
+            lam.get_policy(FunctionName=name)
+        added = lam.add_permission(FunctionName=name, StatementId="s3", Action="lambda:InvokeFunction", Principal="s3.amazonaws.com", SourceArn="arn:aws:s3:::b")
+        self.assertEqual(201, added["ResponseMetadata"]["HTTPStatusCode"])
+        statement = f'{{"Sid":"s3","Effect":"Allow","Principal":{{"Service":"s3.amazonaws.com"}},"Action":"lambda:InvokeFunction","Resource":"{arn}","Condition":{{"ArnLike":{{"AWS:SourceArn":"arn:aws:s3:::b"}}}}}}'
+        self.assertEqual(statement, added["Statement"])
+        got = lam.get_policy(FunctionName=name)
+        self.assertEqual(f'{{"Version":"2012-10-17","Id":"default","Statement":[{statement}]}}', got["Policy"])
+        self.assertEqual(lam.get_function_configuration(FunctionName=name)["RevisionId"], got["RevisionId"])
+        with self.refused("ResourceConflictException", 409, "The statement id (s3) provided already exists. Please provide a new statement id, or remove the existing statement."):
+            lam.add_permission(FunctionName=name, StatementId="s3", Action="lambda:InvokeFunction", Principal="*")
+        with self.refused("PreconditionFailedException", 412, "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the latest Revision Id"):
+            lam.add_permission(FunctionName=name, StatementId="t", Action="lambda:InvokeFunction", Principal="*", RevisionId="old")
+        with self.invalid("We currently do not support adding policies for $LATEST."):
+            lam.add_permission(FunctionName=name, Qualifier="$LATEST", StatementId="t", Action="lambda:InvokeFunction", Principal="*")
+        with self.invalid("The provided principal was invalid. Please check the principal and try again."):
+            lam.add_permission(FunctionName=name, StatementId="t", Action="lambda:InvokeFunction", Principal="me")
+        with self.not_found("Statement t is not found in resource policy."):
+            lam.remove_permission(FunctionName=name, StatementId="t")
+        self.assertEqual(204, lam.remove_permission(FunctionName=name, StatementId="s3", RevisionId=got["RevisionId"])["ResponseMetadata"]["HTTPStatusCode"])
+        with self.not_found("No policy is associated with the given resource."):
+            lam.remove_permission(FunctionName=name, StatementId="s3")
+        with self.not_found("No policy found for: " + function_arn("nope")):
+            lam.remove_permission(FunctionName="nope", StatementId="s3")
