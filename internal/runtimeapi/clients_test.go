@@ -97,6 +97,11 @@ func TestAWSLambdaGo(t *testing.T) {
 		if resp := e.run(inv("stream")); string(resp.Body) != `onetwo` {
 			t.Errorf("stream: %+v %s", resp, resp.Body)
 		}
+		streamed := inv("stream")
+		streamed.Stream = true
+		if resp := e.run(streamed); resp.Stream == nil || string(resp.Body) != `onetwo` {
+			t.Errorf("streamed: %+v %s", resp, resp.Body)
+		}
 		if resp := e.run(inv("stream and fail")); resp.ErrorType != "Runtime.Unknown" || !strings.Contains(string(resp.Body), `"errorMessage":"as told"`) {
 			t.Errorf("stream and fail: %+v %s", resp, resp.Body)
 		}

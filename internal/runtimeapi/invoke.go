@@ -21,7 +21,8 @@ type Invocation struct {
 	Deadline        time.Time // told to the processes; nothing here ends at it
 	Event           []byte    // at most MaxPayload bytes, checked by the caller
 
-	// Stream asks for a streamed response as it comes. Otherwise a function that streams is buffered.
+	// Stream asks for a streamed response as it comes: of a runtime that says it streams, or whose response has no length.
+	// Otherwise a function that streams is buffered.
 	Stream bool
 }
 

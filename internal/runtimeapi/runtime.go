@@ -171,6 +171,11 @@ func (s *Server) invocationResponse(c *conn) {
 	contentType := c.req.contentType
 	switch c.req.responseMode {
 	case "":
+		// AWS's client for Go never says that it streams: it sends whatever it has in chunks. So who asked for a stream gets one.
+		if r.inv.Stream && c.req.chunked {
+			s.streamResponse(c, r)
+			return
+		}
 	case "streaming":
 		if r.inv.Stream {
 			s.streamResponse(c, r)
