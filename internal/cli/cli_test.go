@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/stsapi"
 	"github.com/mayflyhq/mayfly/internal/sandbox/linux"
 )
 
@@ -356,5 +357,39 @@ func TestSecondInterrupt(t *testing.T) {
 	}
 	if status := <-invoked; status == 0 {
 		t.Errorf("the invocation that was broken off succeeded: %s", &invokeOut)
+	}
+}
+
+// A session of a role, as mayfly env prints it, is known to the server.
+func TestEnvRole(t *testing.T) {
+	data, _ := serve(t)
+	a := &app{data: data}
+	target, err := a.target()
+	if err != nil {
+		t.Fatal(err)
+	}
+	arn, err := createRole(t.Context(), target.client(), "app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := func(role string) (map[string]string, string) {
+		var out, errs buffer
+		v := map[string]string{}
+		if run(t.Context(), []string{"env", "--json", "--data", data, "--role", role}, nil, &out, &errs) == 0 {
+			json.Unmarshal([]byte(out.String()), &v)
+		}
+		return v, errs.String()
+	}
+	v, told := env(arn)
+	target.credentials.AccessKeyID, target.credentials.SecretAccessKey = v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"]
+	target.credentials.SessionToken = v["AWS_SESSION_TOKEN"]
+	who, err := stsapi.GetCallerIdentity.Call(t.Context(), target.client(), &stsapi.GetCallerIdentityInput{})
+	if err != nil || *who.Arn != "arn:aws:sts::000000000000:assumed-role/app/mayfly" {
+		t.Errorf("%v %v %s", who, err, told)
+	}
+	for _, bad := range []string{"none", "arn:aws:iam::000000000000:role/x/app"} {
+		if v, told := env(bad); len(v) != 0 || told == "" {
+			t.Errorf("%s: %v %s", bad, v, told)
+		}
 	}
 }

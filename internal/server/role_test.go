@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/mayflyhq/mayfly/internal/fleet"
 )
 
 const cannotAssume = "The role defined for the function cannot be assumed by Lambda."
@@ -85,6 +87,16 @@ func TestRoleOfFunction(t *testing.T) {
 	i.putRole("good", trustLambda)
 	if out, err := i.invoke("f", `1`); err != nil || string(out.Payload) != "1" {
 		t.Errorf("with a role of that name again: %v %v", out, err)
+	}
+}
+
+// No environment outlives its credentials: one that is as old as one can be may be idle once more, be taken at the last moment, start its processes anew and
+// run as long as a function may.
+func TestCredentialsOutliveEnvironments(t *testing.T) {
+	l := fleet.DefaultLimits(1)
+	const longest = 15 * time.Minute
+	if most := l.Age + l.Idle + l.Linger + l.Init + longest + l.Init; most >= sessionDuration {
+		t.Errorf("an environment may live for %v, its credentials hold for %v", most, sessionDuration)
 	}
 }
 
