@@ -68,7 +68,10 @@ The root user's access key is made at first start and kept in the data directory
 	f.StringVar(&network, "network", "egress", "what functions can reach: egress or none")
 	f.IntVar(&config.MemoryMB, "memory", 0, "MB for all environments together, by their functions' memory sizes (default four fifths of the machine's)")
 	f.DurationVar(&config.AsyncRetryWait, "async-retry-wait", asyncRetryWait(), "wait before the first retry of a failed asynchronous invocation, to which all its waits are in proportion (default 1m)")
-	f.IntVar(&config.Concurrency, "concurrency", 0, "invocations at once (default 1000)")
+	f.IntVar(&config.Concurrency, "concurrency", 0, "invocations at once, of each account in each region (default 1000)")
+	f.IntVar(&config.ConcurrencyFloor, "concurrency-floor", 0, "what reserved concurrency must leave of it (default 100; -1: nothing)")
+	f.IntVar(&config.ConcurrencyRate, "concurrency-rate", 0, "synchronous invocations a second for each unit of concurrency (default 10; -1: no limit)")
+	f.IntVar(&config.ConcurrencyBurst, "concurrency-burst", 0, "environments that a function may add in 10 seconds (default 1000; -1: no limit)")
 	f.IntVar(&config.Prepared, "prepared", 0, "sandboxes made ahead of need (default: the driver's; -1: none)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")
 	return c

@@ -92,8 +92,8 @@ var ErrStopping = errors.New("fleet: stopping")
 // Limits bound what runs at once.
 type Limits struct {
 	Concurrency int // invocations at once, of each account in each region; AWS's default is 1000
-	Rate        int // synchronous invocations in a second, for each unit of concurrency; AWS: 10; 0: no limit
-	Burst       int // environments that each function may add in 10 seconds, on demand; AWS: 1000; 0: no limit
+	Rate        int // synchronous invocations in a second, for each unit of concurrency; AWS: 10; none or less: no limit
+	Burst       int // environments that each function may add in 10 seconds, on demand; AWS: 1000; none or less: no limit
 	MemoryMB    int // sum of the MemoryMB of all environments, idle ones included
 
 	// Where memory is short, at most Queue invocations of each version of a function wait for it, and none longer than Wait.

@@ -26,12 +26,18 @@ type Config struct {
 	Network sandbox.Network // what functions can reach
 	// MemoryMB is what all environments together may take, by their functions' memory sizes; 0 means four fifths of the
 	// machine's memory.
-	MemoryMB    int
-	Concurrency int // invocations at once; 0 means 1000
+	MemoryMB int
+	Prepared int // sandboxes made ahead; 0 means the driver's default, below 0 none
+
+	// Concurrency is how many invocations of one account in one region may run at once; 0 means 1000.
+	Concurrency      int
+	ConcurrencyFloor int // what reservations must leave of it; 0 means 100, or Concurrency if that is less; below 0 none
+	ConcurrencyRate  int // synchronous invocations in a second for each unit of it; 0 means 10, below 0 no limit
+	ConcurrencyBurst int // environments that a function may add in 10 seconds; 0 means 1000, below 0 no limit
+
 	// AsyncRetryWait is the wait before the first retry of a failed asynchronous invocation; 0 means AWS's minute. The other waits of
 	// asynchronous invocations keep their proportion to it.
 	AsyncRetryWait time.Duration
-	Prepared       int // sandboxes made ahead; 0 means the driver's default, below 0 none
 
 	// Issuers are the URLs of OpenID Connect issuers whose tokens may assume roles (AssumeRoleWithWebIdentity), beside the providers in
 	// IAM. Roles name them as arn:aws:iam::<account>:oidc-provider/<URL without scheme>. Unlike those in IAM they may be http.
@@ -65,6 +71,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Concurrency == 0 {
 		c.Concurrency = 1000
+	}
+	if c.ConcurrencyRate == 0 {
+		c.ConcurrencyRate = 10
+	}
+	if c.ConcurrencyBurst == 0 {
+		c.ConcurrencyBurst = 1000
 	}
 	if c.MemoryMB == 0 {
 		c.MemoryMB = machineMemoryMB() * 4 / 5

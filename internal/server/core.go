@@ -82,7 +82,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	c.meter = meter.New(c.db, s.log)
 	roles := &roles{issuer: s.issuer, identities: c.iam, checker: c.authorizer, dev: s.config.Dev, log: s.log}
 	limits := fleet.DefaultLimits(s.config.MemoryMB)
-	limits.Concurrency = s.config.Concurrency
+	limits.Concurrency, limits.Rate, limits.Burst = s.config.Concurrency, s.config.ConcurrencyRate, s.config.ConcurrencyBurst
 	c.fleet = fleet.New(fleet.Deps{
 		Driver:      s.driver,
 		Network:     s.config.Network,
@@ -100,6 +100,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		Blobs:        c.blobs,
 		CodeDir:      filepath.Join(dir, "code"),
 		Invoker:      c.fleet,
+		Capacity:     c.fleet,
 		Runtimes:     s.finder,
 		Downloads:    downloads{s},
 		Roles:        roles,
@@ -107,7 +108,8 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		Destinations: target.New(c.gate, c.mux.Served),
 		CodeInUse:    c.fleet.CodeInUse,
 		Config: lambda.Config{
-			Concurrency: int32(s.config.Concurrency), RetryWait: s.config.AsyncRetryWait, BackOff: s.config.AsyncRetryWait / 60,
+			Concurrency: int32(s.config.Concurrency), UnreservedConcurrency: int32(s.config.ConcurrencyFloor),
+			RetryWait: s.config.AsyncRetryWait, BackOff: s.config.AsyncRetryWait / 60,
 		},
 		Log: s.log,
 	}); err != nil {

@@ -152,6 +152,12 @@ func (s *Service) updateAlias(ctx context.Context, in *lambdaapi.UpdateAliasInpu
 		if err := c.route(tx, a, in.FunctionVersion, in.RoutingConfig); err != nil {
 			return err
 		}
+		if err := c.mayMove(tx, a); err != nil {
+			return err
+		}
+		if err := c.touchProvisioned(tx, ref.name); err != nil {
+			return err
+		}
 		a.RevisionID = call.NewRequestID()
 		c.aliasGuard(ref.name).Change(tx)
 		return kv.SetJSON(tx, c.aliasKey(ref.name, a.Name), a)
@@ -174,6 +180,7 @@ func (s *Service) deleteAlias(ctx context.Context, in *lambdaapi.DeleteAliasInpu
 			return err
 		}
 		tx.Delete(c.aliasKey(ref.name, deref(in.Name)))
+		tx.Delete(c.provisionedKey(ref.name, deref(in.Name)))
 		return c.unhang(tx, ref.name, in.Name)
 	})
 	if err != nil {

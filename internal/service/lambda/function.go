@@ -201,10 +201,15 @@ func (s *Service) getFunction(ctx context.Context, in *lambdaapi.GetFunctionInpu
 	}
 	var v *version
 	var f *function
+	var own *reservation
 	err = s.db.View(ctx, func(r kv.Reader) (err error) {
-		if v, err = c.find(r, ref.name, ref.qualifier); err == nil {
-			f, err = getFunction(r, c, ref.name)
+		if v, err = c.find(r, ref.name, ref.qualifier); err != nil {
+			return err
 		}
+		if f, err = getFunction(r, c, ref.name); err != nil {
+			return err
+		}
+		own, err = get[reservation](r, c.reservedKey(ref.name))
 		return err
 	})
 	if err != nil {
@@ -220,6 +225,9 @@ func (s *Service) getFunction(ctx context.Context, in *lambdaapi.GetFunctionInpu
 	}
 	if f != nil && len(f.Tags) > 0 {
 		out.Tags = f.Tags
+	}
+	if own != nil {
+		out.Concurrency = &lambdaapi.Concurrency{ReservedConcurrentExecutions: &own.Executions}
 	}
 	return out, nil
 }
@@ -497,6 +505,9 @@ func (s *Service) deleteFunction(ctx context.Context, in *lambdaapi.DeleteFuncti
 		return nil, err
 	}
 	s.code.nudge()
+	if err := s.applyReserved(ctx, c, ref.name); err != nil {
+		return nil, err
+	}
 	s.invoker.Retire(c.qualifiedARN(ref.name, ""))
 	return &lambdaapi.DeleteFunctionOutput{StatusCode: new(int32(204))}, nil
 }
@@ -523,6 +534,16 @@ func (c scope) deleteAll(tx kv.Tx, name string) error {
 			return err
 		}
 		tx.Delete(e.Key)
+	}
+	tx.Delete(c.reservedKey(name))
+	for e, err := range tx.Scan(c.provisionedOf(name)) {
+		if err != nil {
+			return err
+		}
+		tx.Delete(e.Key)
+	}
+	if err := c.concurrencyGuard().Depend(tx); err != nil {
+		return err
 	}
 	c.bind(tx, f, "")
 	if err := c.unhang(tx, name, nil); err != nil {
@@ -563,6 +584,7 @@ func (c scope) deleteOne(tx kv.Tx, name, qualifier string) error {
 	if err := c.aliasGuard(name).Depend(tx); err != nil {
 		return err
 	}
+	tx.Delete(c.provisionedKey(name, qualifier))
 	if err := c.unhang(tx, name, &qualifier); err != nil {
 		return err
 	}

@@ -612,8 +612,8 @@ func TestRefresh(t *testing.T) {
 		wantError(t, err, "ResourceNotFoundException", 404, "Function not found: "+testARN+"nope")
 	}
 	// What is not served says so.
-	_, err = lambdaapi.PutFunctionConcurrency.Call(ctx, w, &lambdaapi.PutFunctionConcurrencyInput{FunctionName: name, ReservedConcurrentExecutions: new(int32(1))})
-	wantError(t, err, "NotImplemented", 501, "Mayfly does not serve lambda:PutFunctionConcurrency yet.")
+	_, err = lambdaapi.ListCapacityProviders.Call(ctx, w, &lambdaapi.ListCapacityProvidersInput{})
+	wantError(t, err, "NotImplemented", 501, "Mayfly does not serve lambda:ListCapacityProviders yet.")
 }
 
 func second[T any](_ T, err error) error { return err }

@@ -5,7 +5,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
@@ -151,7 +153,12 @@ func clientContext(in *string) (string, error) {
 // invokeError words an error of the Invoker.
 func invokeError(ctx context.Context, err error) error {
 	if throttled, ok := errors.AsType[*fleet.ThrottledError](err); ok {
-		return lambdaapi.ErrTooManyRequestsException("Rate Exceeded.").With("Reason", throttled.Reason).With("Type", "User")
+		e := lambdaapi.ErrTooManyRequestsException("Rate Exceeded.").With("Reason", throttled.Reason).With("Type", "User")
+		if throttled.RetryAfter > 0 {
+			seconds := (throttled.RetryAfter + time.Second - 1) / time.Second
+			e.Header = http.Header{"Retry-After": {strconv.Itoa(int(seconds))}}
+		}
+		return e
 	}
 	if errors.Is(err, fleet.ErrStopping) {
 		e := lambdaapi.ErrServiceException("Service is stopping. Try again.").Because(err)

@@ -3,7 +3,9 @@ package lambda
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/authorize"
@@ -73,7 +75,10 @@ type Config struct {
 	PayloadBytes   int   // of a synchronous invocation; 6,291,456
 	EventBytes     int   // of an asynchronous invocation; 1,048,576
 	Tags           int   // of a function; 50
-	Concurrency    int32 // of an account in a region, as GetAccountSettings tells it; 1,000
+	Concurrency    int32 // of an account in a region; 1,000
+	// UnreservedConcurrency is what reserved and provisioned concurrency must leave of it; 100, or Concurrency if that is less.
+	// None if it is negative.
+	UnreservedConcurrency int32
 
 	// RetryWait is the wait before the first retry of an asynchronous invocation that the function failed; the second comes after twice
 	// that. 1 min. BackOff is the wait after the first error that is not the function's, which doubles up to 300 times that. 1 s.
@@ -94,6 +99,8 @@ func (c Config) withDefaults() Config {
 	set(&c.BackOff, time.Second)
 	set(&c.Tags, 50)
 	set(&c.Concurrency, 1000)
+	set(&c.UnreservedConcurrency, min(100, c.Concurrency))
+	c.UnreservedConcurrency = max(0, c.UnreservedConcurrency)
 	return c
 }
 
@@ -109,6 +116,7 @@ type Deps struct {
 	Blobs     blob.Store // of archives
 	CodeDir   string     // where archives are unpacked; made if missing, and owned by this service
 	Invoker   Invoker
+	Capacity  Capacity
 	Runtimes  Runtimes
 	Downloads Downloads
 	Roles     Roles // nil: every role will do
@@ -127,6 +135,7 @@ type Deps struct {
 type Service struct {
 	db           kv.DB
 	invoker      Invoker
+	capacity     Capacity
 	runtimes     Runtimes
 	downloads    Downloads
 	roles        Roles
@@ -137,11 +146,12 @@ type Service struct {
 	targets      targets
 	limits       Config
 	log          *slog.Logger
+	reserving    sync.Mutex // see applyReserved
 }
 
 // New returns a service. It prepares CodeDir: nothing may run from there yet.
 func New(d Deps) (*Service, error) {
-	if d.DB == nil || d.Blobs == nil || d.CodeDir == "" || d.Invoker == nil || d.Runtimes == nil || d.Downloads == nil {
+	if d.DB == nil || d.Blobs == nil || d.CodeDir == "" || d.Invoker == nil || d.Capacity == nil || d.Runtimes == nil || d.Downloads == nil {
 		return nil, errors.New("lambda: incomplete Deps")
 	}
 	if d.Checker == nil {
@@ -156,10 +166,14 @@ func New(d Deps) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{
-		db: d.DB, invoker: d.Invoker, runtimes: d.Runtimes, downloads: d.Downloads, roles: d.Roles, checker: d.Checker, destinations: d.Destinations,
+		db: d.DB, invoker: d.Invoker, capacity: d.Capacity, runtimes: d.Runtimes, downloads: d.Downloads, roles: d.Roles, checker: d.Checker, destinations: d.Destinations,
 		code: code, limits: limits, log: d.Log,
 	}
 	s.queue = durable.New(d.DB, "lambda", s.work, durable.Options{First: limits.BackOff, Longest: 300 * limits.BackOff, Log: d.Log})
+	// Before the first invocation, which may come before Run does.
+	if err := s.restoreReserved(context.Background()); err != nil {
+		return nil, fmt.Errorf("lambda: reserved concurrency: %w", err)
+	}
 	return s, nil
 }
 
@@ -214,12 +228,19 @@ func (s *Service) Register(mux *smithy.Mux) {
 	lambdaapi.GetFunctionCodeSigningConfig.Handle(mux, s.getFunctionCodeSigningConfig)
 	lambdaapi.DeleteFunctionCodeSigningConfig.Handle(mux, s.deleteFunctionCodeSigningConfig)
 
+	lambdaapi.PutFunctionConcurrency.Handle(mux, s.putFunctionConcurrency)
+	lambdaapi.GetFunctionConcurrency.Handle(mux, s.getFunctionConcurrency)
+	lambdaapi.DeleteFunctionConcurrency.Handle(mux, s.deleteFunctionConcurrency)
+	lambdaapi.PutProvisionedConcurrencyConfig.Handle(mux, s.putProvisionedConcurrencyConfig)
+	lambdaapi.GetProvisionedConcurrencyConfig.Handle(mux, s.getProvisionedConcurrencyConfig)
+	lambdaapi.DeleteProvisionedConcurrencyConfig.Handle(mux, s.deleteProvisionedConcurrencyConfig)
+	lambdaapi.ListProvisionedConcurrencyConfigs.Handle(mux, s.listProvisionedConcurrencyConfigs)
+
 	lambdaapi.TagResource.Handle(mux, s.tagResource)
 	lambdaapi.UntagResource.Handle(mux, s.untagResource)
 	lambdaapi.ListTags.Handle(mux, s.listTags)
 
 	lambdaapi.GetAccountSettings.Handle(mux, s.getAccountSettings)
-	lambdaapi.GetFunctionConcurrency.Handle(mux, s.getFunctionConcurrency)
 	lambdaapi.GetFunctionRecursionConfig.Handle(mux, s.getFunctionRecursionConfig)
 	lambdaapi.GetRuntimeManagementConfig.Handle(mux, s.getRuntimeManagementConfig)
 	lambdaapi.PutRuntimeManagementConfig.Handle(mux, s.putRuntimeManagementConfig)

@@ -42,12 +42,13 @@ type world struct {
 	stop func()
 
 	invoker  *fakeInvoker
+	capacity *fakeCapacity
 	runtimes *fakeRuntimes
 }
 
 func newWorld(t testing.TB, change ...func(*Deps)) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), invoker: &fakeInvoker{}, runtimes: &fakeRuntimes{}, stop: func() {}}
+	w := &world{t: t, dir: t.TempDir(), invoker: &fakeInvoker{}, capacity: newCapacity(), runtimes: &fakeRuntimes{}, stop: func() {}}
 	db, err := pebblekv.Open(pebblekv.Options{InMemory: true})
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +59,7 @@ func newWorld(t testing.TB, change ...func(*Deps)) *world {
 	}
 	w.db = db
 	w.deps = Deps{
-		DB: db, Blobs: blobs, CodeDir: filepath.Join(w.dir, "code"), Invoker: w.invoker, Runtimes: w.runtimes, Downloads: fakeDownloads{},
+		DB: db, Blobs: blobs, CodeDir: filepath.Join(w.dir, "code"), Invoker: w.invoker, Capacity: w.capacity, Runtimes: w.runtimes, Downloads: fakeDownloads{},
 	}
 	for _, c := range change {
 		c(&w.deps)

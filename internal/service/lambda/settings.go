@@ -13,6 +13,7 @@ import (
 func (s *Service) getAccountSettings(ctx context.Context, _ *lambdaapi.GetAccountSettingsInput) (*lambdaapi.GetAccountSettingsOutput, error) {
 	c := scopeOf(ctx)
 	var functions, size int64
+	var taken int32
 	err := s.db.View(ctx, func(r kv.Reader) error {
 		for v, err := range kv.ScanJSON[version](r, c.allVersions()) {
 			if err != nil {
@@ -29,7 +30,9 @@ func (s *Service) getAccountSettings(ctx context.Context, _ *lambdaapi.GetAccoun
 			}
 			size += v.Value.Size
 		}
-		return nil
+		all, err := c.claims(r)
+		taken = all.sum("")
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -40,17 +43,8 @@ func (s *Service) getAccountSettings(ctx context.Context, _ *lambdaapi.GetAccoun
 			CodeSizeUnzipped:               new(s.limits.UnzippedBytes),
 			CodeSizeZipped:                 new(s.limits.ZipBytes),
 			ConcurrentExecutions:           new(s.limits.Concurrency),
-			UnreservedConcurrentExecutions: new(s.limits.Concurrency),
+			UnreservedConcurrentExecutions: new(s.limits.Concurrency - taken),
 		},
 		AccountUsage: &lambdaapi.AccountUsage{TotalCodeSize: &size, FunctionCount: &functions},
 	}, nil
-}
-
-func (s *Service) getFunctionConcurrency(ctx context.Context, in *lambdaapi.GetFunctionConcurrencyInput) (*lambdaapi.GetFunctionConcurrencyOutput, error) {
-	c, ref, err := locateUnqualified(ctx, "GetFunctionConcurrency", in.FunctionName)
-	if err != nil {
-		return nil, err
-	}
-	_, err = s.lookup(ctx, c, ref)
-	return nil, err
 }

@@ -24,6 +24,8 @@ import (
 //	durable, "lambda", ...                               events and deliveries that wait; see package durable
 //	lambda.transition, account, region, name, number     empty: this version is Pending or InProgress
 //	lambda.url, id                                       urlOwner
+//	lambda.reserved, account, region, name               reservation: its reserved concurrency
+//	lambda.provisioned, account, region, name, qualifier provisioned: of a version or an alias
 //	lambda.archive, digest                               empty: this service has put the blob, or is about to
 //	lambda.archive.use, digest, account, region, name, number   empty: this version needs that archive
 //	lambda.archive.use, digest, account, region, "layer", name, number   empty: this layer version needs it
@@ -33,6 +35,9 @@ const (
 	urlPrefix        = "lambda.url"
 	archivePrefix    = "lambda.archive"
 	usePrefix        = "lambda.archive.use"
+
+	reservedPrefix    = "lambda.reserved"
+	provisionedPrefix = "lambda.provisioned"
 )
 
 // scope is the account and region that a function lives in.
@@ -128,6 +133,28 @@ func (c scope) hangingGuard(name string) kv.Guard {
 
 func (c scope) transitionKey(name string, number int64) []byte {
 	return kv.Key(transitionPrefix, c.account, c.region, name, number)
+}
+
+func (c scope) reservedKey(name string) []byte {
+	return kv.Key(reservedPrefix, c.account, c.region, name)
+}
+
+func (c scope) allReserved() kv.Range { return kv.Prefix(reservedPrefix, c.account, c.region) }
+
+func (c scope) provisionedKey(name, qualifier string) []byte {
+	return kv.Key(provisionedPrefix, c.account, c.region, name, qualifier)
+}
+
+// provisionedOf is the configurations of one function.
+func (c scope) provisionedOf(name string) kv.Range {
+	return kv.Prefix(provisionedPrefix, c.account, c.region, name)
+}
+
+func (c scope) allProvisioned() kv.Range { return kv.Prefix(provisionedPrefix, c.account, c.region) }
+
+// concurrencyGuard guards which reservations and provisioned configurations there are.
+func (c scope) concurrencyGuard() kv.Guard {
+	return kv.GuardFor("lambda.concurrency", c.account, c.region)
 }
 
 func archiveKey(digest string) []byte { return kv.Key(archivePrefix, digest) }
@@ -274,6 +301,17 @@ type alias struct {
 	Description string             `json:"description,omitempty"`
 	RevisionID  string             `json:"revisionId"`
 	Weights     map[string]float64 `json:"weights,omitempty"` // at most one, by version number
+}
+
+// reservation is the concurrency that a function has to itself.
+type reservation struct {
+	Executions int32 `json:"executions"`
+}
+
+// provisioned is a provisioned concurrency configuration. How far it has come is for the fleet to know.
+type provisioned struct {
+	Requested    int32     `json:"requested"`
+	LastModified time.Time `json:"lastModified"`
 }
 
 func getFunction(r kv.Reader, c scope, name string) (*function, error) {

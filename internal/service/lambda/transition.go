@@ -17,12 +17,13 @@ import (
 // retryAfter is the wait before a transition is tried again that failed for a reason of ours, such as a store that takes no writes.
 const retryAfter = time.Second
 
-// Run moves versions out of Pending and InProgress, those of before a crash among them, and collects archives that nothing needs any
-// more. It returns when ctx ends.
+// Run moves versions out of Pending and InProgress, those of before a crash among them, keeps the fleet up to the provisioned
+// concurrency, and collects archives that nothing needs any more. It returns when ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	g := group.New(ctx)
 	defer g.Stop()
 	g.Go(s.collectArchives)
+	g.Go(s.provision)
 	queue := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -126,6 +127,9 @@ func (s *Service) settle(ctx context.Context, p pending) error {
 		}
 		before := *v
 		v.settle(problem, runtimeID)
+		if err := p.touchProvisioned(tx, p.name); err != nil {
+			return err
+		}
 		return putVersion(tx, p.scope, &before, v)
 	})
 }
