@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -44,9 +43,14 @@ type FunctionURL struct {
 // URLResponse is what a function gave for a request.
 type URLResponse struct {
 	Payload     []byte
-	ContentType string        // as the runtime said it
-	Failed      bool          // with an error of the function
-	Stream      io.ReadCloser // instead of Payload, if it comes in a stream
+	ContentType string // as the runtime said it
+	Failed      bool   // with an error of the function
+
+	// Of a URL that Streams: Body is there instead of Payload if the response comes in a stream, and Prelude, if the response has
+	// one, is JSON with status, headers and cookies. Close is called at the end if it is not nil.
+	Body    io.Reader
+	Prelude []byte
+	Close   func() error
 }
 
 // urlPath is how function URLs are reached where their host names do not resolve: /_mayfly/url/ID/path.
@@ -228,8 +232,8 @@ func (e *Edge) answerURL(w http.ResponseWriter, r *http.Request, info *call.Info
 	if err != nil {
 		return err
 	}
-	if res.Stream != nil {
-		defer res.Stream.Close()
+	if res.Close != nil {
+		defer res.Close()
 	}
 	switch {
 	case res.Failed:
@@ -318,23 +322,19 @@ func urlAuthError(err error) error {
 
 // sendStream sends what comes as it comes: after a prelude with status and headers, if the content type says that there is one.
 func (e *Edge) sendStream(w http.ResponseWriter, r *http.Request, res *URLResponse, cross *crossOrigin) error {
-	var body io.Reader = bytes.NewReader(res.Payload)
-	if res.Stream != nil {
-		body = res.Stream
+	body := res.Body
+	if body == nil {
+		body = bytes.NewReader(res.Payload)
 	}
 	out := &httpevent.Response{Status: http.StatusOK, Headers: map[string]string{"Content-Type": "application/octet-stream"}}
 	if res.ContentType != "" {
 		out.Headers["Content-Type"] = res.ContentType
 	}
-	if kind, _, _ := strings.Cut(res.ContentType, ";"); strings.EqualFold(strings.TrimSpace(kind), httpevent.StreamType) {
-		prelude, rest, err := readPrelude(body)
-		if err == nil {
-			out, err = httpevent.ParsePrelude(prelude)
-		}
-		if err != nil {
+	if res.Prelude != nil {
+		var err error
+		if out, err = httpevent.ParsePrelude(res.Prelude); err != nil {
 			return apierr.New("BadGateway", http.StatusBadGateway, "Internal Server Error").Because(err)
 		}
-		body = io.MultiReader(bytes.NewReader(rest), body)
 	}
 	buf := make([]byte, 32<<10)
 	n, err := body.Read(buf) // what fails before its first byte can still say so
@@ -366,31 +366,6 @@ func (e *Edge) sendStream(w http.ResponseWriter, r *http.Request, res *URLRespon
 // hasBody reports whether HTTP lets the response have a body; what the function gave is left out where not.
 func hasBody(r *http.Request, status int) bool {
 	return r.Method != http.MethodHead && status != http.StatusNoContent && status != http.StatusNotModified
-}
-
-// maxPrelude bounds status, headers and cookies of a streamed response.
-const maxPrelude = 256 << 10
-
-// readPrelude reads up to the separator, and returns what was read after it.
-func readPrelude(r io.Reader) (prelude, rest []byte, err error) {
-	var all []byte
-	buf := make([]byte, 4<<10)
-	for len(all) <= maxPrelude {
-		n, err := r.Read(buf)
-		from := max(0, len(all)-len(httpevent.Separator))
-		all = append(all, buf[:n]...)
-		if i := bytes.Index(all[from:], httpevent.Separator); i >= 0 {
-			i += from
-			return all[:i], all[i+len(httpevent.Separator):], nil
-		}
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return nil, nil, err
-		}
-	}
-	return nil, nil, httpevent.ErrMalformed
 }
 
 // writeHead sets the headers of a function's response. Those that are the server's own come under another name, as on AWS, or not

@@ -51,21 +51,19 @@ func TestURLAnswers(t *testing.T) {
 		status int
 		body   string
 	}{
-		"inferred":   {edge.FunctionURL{Invoke: gives(edge.URLResponse{Payload: []byte(`[1]`)}, nil)}, "", 200, "[1]"},
-		"no content": {edge.FunctionURL{Invoke: gives(edge.URLResponse{Payload: []byte(`{"statusCode":204,"body":"x"}`)}, nil)}, "", 204, ""},
-		"failed":     {edge.FunctionURL{Invoke: gives(edge.URLResponse{Failed: true, Payload: []byte(`{}`)}, nil)}, "", 502, broken},
-		"malformed":  {edge.FunctionURL{Invoke: gives(edge.URLResponse{Payload: []byte(`{`)}, nil)}, "", 502, broken},
-		"throttled":  {edge.FunctionURL{Invoke: gives(edge.URLResponse{}, lambdaapi.ErrTooManyRequestsException("Rate Exceeded."))}, "", 429, `{"Message":"Rate Exceeded."}`},
-		"trouble":    {edge.FunctionURL{Invoke: gives(edge.URLResponse{}, errors.New("secret"))}, "", 500, broken},
-		"panic":      {edge.FunctionURL{Invoke: func(context.Context, []byte) (*edge.URLResponse, error) { panic("secret") }}, "", 500, broken},
-		"unsigned":   {edge.FunctionURL{Signed: true}, "", 403, forbidden},
-		"unknown":    {edge.FunctionURL{}, strings.Repeat("x", 32) + ".lambda-url.eu-west-1.localhost", 403, forbidden},
-		"elsewhere":  {edge.FunctionURL{}, testURL + ".lambda-url.us-east-1.localhost", 403, forbidden},
-		"on.aws":     {edge.FunctionURL{Invoke: gives(edge.URLResponse{Payload: []byte(`1`)}, nil)}, testURL + ".lambda-url.eu-west-1.on.aws", 200, "1"},
-		"prelude": {edge.FunctionURL{Streams: true, Invoke: gives(edge.URLResponse{ContentType: "application/vnd.awslambda.http-integration-response",
-			Payload: []byte("{\"statusCode\":201}\x00\x00\x00\x00\x00\x00\x00\x00body")}, nil)}, "", 201, "body"},
-		"bad prelude": {edge.FunctionURL{Streams: true, Invoke: gives(edge.URLResponse{ContentType: "application/vnd.awslambda.http-integration-response",
-			Payload: []byte("{}body")}, nil)}, "", 502, broken},
+		"inferred":    {edge.FunctionURL{Invoke: gives(edge.URLResponse{Payload: []byte(`[1]`)}, nil)}, "", 200, "[1]"},
+		"no content":  {edge.FunctionURL{Invoke: gives(edge.URLResponse{Payload: []byte(`{"statusCode":204,"body":"x"}`)}, nil)}, "", 204, ""},
+		"failed":      {edge.FunctionURL{Invoke: gives(edge.URLResponse{Failed: true, Payload: []byte(`{}`)}, nil)}, "", 502, broken},
+		"malformed":   {edge.FunctionURL{Invoke: gives(edge.URLResponse{Payload: []byte(`{`)}, nil)}, "", 502, broken},
+		"throttled":   {edge.FunctionURL{Invoke: gives(edge.URLResponse{}, lambdaapi.ErrTooManyRequestsException("Rate Exceeded."))}, "", 429, `{"Message":"Rate Exceeded."}`},
+		"trouble":     {edge.FunctionURL{Invoke: gives(edge.URLResponse{}, errors.New("secret"))}, "", 500, broken},
+		"panic":       {edge.FunctionURL{Invoke: func(context.Context, []byte) (*edge.URLResponse, error) { panic("secret") }}, "", 500, broken},
+		"unsigned":    {edge.FunctionURL{Signed: true}, "", 403, forbidden},
+		"unknown":     {edge.FunctionURL{}, strings.Repeat("x", 32) + ".lambda-url.eu-west-1.localhost", 403, forbidden},
+		"elsewhere":   {edge.FunctionURL{}, testURL + ".lambda-url.us-east-1.localhost", 403, forbidden},
+		"on.aws":      {edge.FunctionURL{Invoke: gives(edge.URLResponse{Payload: []byte(`1`)}, nil)}, testURL + ".lambda-url.eu-west-1.on.aws", 200, "1"},
+		"prelude":     {edge.FunctionURL{Streams: true, Invoke: gives(edge.URLResponse{Prelude: []byte(`{"statusCode":201}`), Body: strings.NewReader("body")}, nil)}, "", 201, "body"},
+		"bad prelude": {edge.FunctionURL{Streams: true, Invoke: gives(edge.URLResponse{Prelude: []byte(`{`), Body: strings.NewReader("body")}, nil)}, "", 502, broken},
 	} {
 		s := httptest.NewServer(newURLEdge(false, c.u))
 		r, _ := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/", nil)
@@ -95,10 +93,8 @@ func (b *brokenStream) Read(p []byte) (int, error) {
 	return copy(p, "first"), nil
 }
 
-func (*brokenStream) Close() error { return nil }
-
 func TestURLStreamBroken(t *testing.T) {
-	s := httptest.NewServer(newURLEdge(false, edge.FunctionURL{Streams: true, Invoke: gives(edge.URLResponse{Stream: &brokenStream{}}, nil)}))
+	s := httptest.NewServer(newURLEdge(false, edge.FunctionURL{Streams: true, Invoke: gives(edge.URLResponse{Body: &brokenStream{}}, nil)}))
 	defer s.Close()
 	res, err := http.Get(s.URL + "/_mayfly/url/" + testURL + "/")
 	if err != nil {

@@ -1,9 +1,14 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"net/http"
 
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/edge"
+	"github.com/mayflyhq/mayfly/internal/lang/httpevent"
+	"github.com/mayflyhq/mayfly/internal/service/lambda"
 )
 
 // urls gives the edge the URLs of functions.
@@ -25,9 +30,27 @@ func (u urls) Find(ctx context.Context, id string) (*edge.FunctionURL, error) {
 			}
 			out := &edge.URLResponse{Payload: res.Payload, ContentType: res.ContentType, Failed: res.FunctionError != ""}
 			if res.Stream != nil {
-				out.Stream = res.Stream
+				out.Body, out.Close = res.Stream, res.Stream.Close
+			}
+			if found.Streams && !out.Failed && httpevent.IsStreamType(res.ContentType) {
+				err = splitPrelude(out)
+			}
+			if err != nil {
+				if out.Close != nil {
+					out.Close()
+				}
+				return nil, apierr.New("BadGateway", http.StatusBadGateway, "Internal Server Error").Because(err)
 			}
 			return out, nil
 		},
 	}, nil
+}
+
+// splitPrelude takes the prelude off a response that has one.
+func splitPrelude(out *edge.URLResponse) (err error) {
+	if out.Body == nil {
+		out.Body = bytes.NewReader(out.Payload)
+	}
+	out.Prelude, out.Body, err = lambda.SplitPrelude(out.Body)
+	return err
 }

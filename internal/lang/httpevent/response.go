@@ -83,13 +83,14 @@ func ParseResponse(payload []byte) (*Response, error) {
 	return r, nil
 }
 
-// StreamType is the content type of a streamed response that begins with a prelude.
-const StreamType = "application/vnd.awslambda.http-integration-response"
+// IsStreamType reports whether a content type says that a streamed response begins with a prelude: status, headers and cookies as
+// JSON, and 8 NULs before the body.
+func IsStreamType(contentType string) bool {
+	kind, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "application/vnd.awslambda.http-integration-response")
+}
 
-// Separator is between the prelude of a streamed response and its body.
-var Separator = make([]byte, 8)
-
-// ParsePrelude reads the JSON before the Separator of a streamed response: status, headers and cookies. Without a statusCode the
+// ParsePrelude reads the prelude of a streamed response: status, headers and cookies. Without a statusCode the
 // status is 200. The error is ErrMalformed.
 func ParsePrelude(prelude []byte) (*Response, error) {
 	v := jsontext.Value(bytes.TrimSpace(prelude))

@@ -6,7 +6,6 @@ import (
 	"github.com/mayflyhq/mayfly/internal/authorize"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
-	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/fleet"
 	"github.com/mayflyhq/mayfly/internal/kv"
 	"github.com/mayflyhq/mayfly/internal/lang/iampolicy"
@@ -70,7 +69,6 @@ func (s *Service) InvokeURL(ctx context.Context, u *URL, event []byte) (*fleet.R
 	if len(event) > s.limits.PayloadBytes {
 		return nil, lambdaapi.ErrRequestTooLargeException("Request must be smaller than %d bytes for the InvokeFunction operation", s.limits.PayloadBytes)
 	}
-	info := call.From(ctx)
 	t, err := s.target(ctx, u.scope, u.ref)
 	if err != nil {
 		return nil, err
@@ -78,26 +76,8 @@ func (s *Service) InvokeURL(ctx context.Context, u *URL, event []byte) (*fleet.R
 	if err := t.first.checkTenant(nil); err != nil {
 		return nil, err
 	}
-	lineage, err := s.follow(ctx, u.scope, u.ref.name, trace(info), t.first.function.ARN)
-	if err != nil {
-		return nil, err
-	}
-	e := t.pick()
-	for !e.code.take() {
-		s.targets.change(u.scope, u.ref.name)()
-		if t, err = s.target(ctx, u.scope, u.ref); err != nil {
-			return nil, err
-		}
-		e = t.pick()
-	}
-	defer e.code.give() // a stream that goes on is of an environment, which holds the code itself
-	res, err := s.invoker.Invoke(ctx, e.function, &fleet.Request{
-		RequestID: info.RequestID, InvokedARN: t.arn, Trace: lineage, Payload: event, Stream: u.Streams,
-	})
-	if err != nil {
-		return nil, invokeError(ctx, err)
-	}
-	return res, nil
+	_, res, err := s.run(ctx, u.scope, u.ref, t, nil, &fleet.Request{Payload: event, Stream: u.Streams})
+	return res, err
 }
 
 // nobody is the Checker that allows nothing.
