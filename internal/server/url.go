@@ -8,7 +8,6 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/edge"
 	"github.com/mayflyhq/mayfly/internal/lang/httpevent"
-	"github.com/mayflyhq/mayfly/internal/service/lambda"
 )
 
 // urls gives the edge the URLs of functions.
@@ -51,6 +50,6 @@ func splitPrelude(out *edge.URLResponse) (err error) {
 	if out.Body == nil {
 		out.Body = bytes.NewReader(out.Payload)
 	}
-	out.Prelude, out.Body, err = lambda.SplitPrelude(out.Body)
+	out.Prelude, out.Body, err = httpevent.SplitPrelude(out.Body)
 	return err
 }
