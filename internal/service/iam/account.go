@@ -93,15 +93,19 @@ func (s *Service) getAccountAuthorizationDetails(ctx context.Context, in *iamapi
 		if err == nil && wanted(iamapi.EntityTypeLocalManagedPolicy) {
 			err = each(r, policyRange(a), func(p *policy) { all = append(all, p.detail(a)) })
 		}
+		if err == nil && wanted(iamapi.EntityTypeAWSManagedPolicy) {
+			var used map[string]*policy
+			used, err = managedIn(r, a)
+			for _, p := range used {
+				if p.Attachments+p.Boundaries > 0 { // AWS shows those that the account uses
+					all = append(all, p.detail(awsAccount))
+				}
+			}
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
-	}
-	if wanted(iamapi.EntityTypeAWSManagedPolicy) {
-		for _, p := range managed() {
-			all = append(all, p.detail(awsAccount))
-		}
 	}
 	byKey := func(d detail) string { return d.key }
 	slices.SortFunc(all, func(a, b detail) int { return cmp.Compare(a.key, b.key) })

@@ -100,6 +100,17 @@ func (s *Service) Register(mux *smithy.Mux) {
 	iamapi.DeleteAccessKey.Handle(mux, s.deleteAccessKey)
 	iamapi.GetAccessKeyLastUsed.Handle(mux, s.getAccessKeyLastUsed)
 
+	iamapi.GetLoginProfile.Handle(mux, s.getLoginProfile)
+	iamapi.DeleteLoginProfile.Handle(mux, s.deleteLoginProfile)
+	iamapi.GetAccountPasswordPolicy.Handle(mux, s.getAccountPasswordPolicy)
+	iamapi.ListMFADevices.Handle(mux, s.listMFADevices)
+	iamapi.ListVirtualMFADevices.Handle(mux, s.listVirtualMFADevices)
+	iamapi.ListSSHPublicKeys.Handle(mux, s.listSSHPublicKeys)
+	iamapi.ListSigningCertificates.Handle(mux, s.listSigningCertificates)
+	iamapi.ListServiceSpecificCredentials.Handle(mux, s.listServiceSpecificCredentials)
+	iamapi.ListSAMLProviders.Handle(mux, s.listSAMLProviders)
+	iamapi.ListServerCertificates.Handle(mux, s.listServerCertificates)
+
 	iamapi.CreateGroup.Handle(mux, s.createGroup)
 	iamapi.GetGroup.Handle(mux, s.getGroup)
 	iamapi.ListGroups.Handle(mux, s.listGroups)

@@ -231,7 +231,7 @@ func TestPaging(t *testing.T) {
 // The documents that come with the program obey the grammar.
 func TestAWSManagedPolicies(t *testing.T) {
 	ctx, m := start(t)
-	out := must[*iamapi.ListPoliciesOutput](t)(iamapi.ListPolicies.Call(ctx, m, &iamapi.ListPoliciesInput{Scope: new("AWS")}))
+	out := must[*iamapi.ListPoliciesOutput](t)(iamapi.ListPolicies.Call(ctx, m, &iamapi.ListPoliciesInput{Scope: new("AWS"), MaxItems: new(int32(1000))}))
 	if len(out.Policies) != len(managed()) || len(out.Policies) < 50 {
 		t.Errorf("%d policies of %d", len(out.Policies), len(managed()))
 	}

@@ -260,22 +260,42 @@ func tagMap(tags []tag) map[string]string {
 // Policy implements authorize.Resources: what IAM owns has no policies but the trust policies of roles.
 func (s *Service) Policy(context.Context, string) (*iampolicy.Compiled, error) { return nil, nil }
 
-// Tags implements authorize.Resources for managed policies. Those of users and roles are in their Identity.
-func (s *Service) Tags(ctx context.Context, resourceARN string) (tags map[string]string, err error) {
+// Tags implements authorize.Resources for managed policies, instance profiles and OpenID Connect providers. Those of users and roles are in
+// their Identity.
+func (s *Service) Tags(ctx context.Context, resourceARN string) (map[string]string, error) {
 	a, err := arn.Parse(resourceARN)
-	if err != nil || !strings.HasPrefix(a.Resource, "policy/") {
+	kind, rest, _ := strings.Cut(a.Resource, "/")
+	if err != nil || rest == "" {
 		return nil, nil
 	}
+	var tags []tag
 	err = s.db.View(ctx, func(r kv.Reader) error {
-		p, _, err := findPolicy(r, a.Account, resourceARN)
-		if err == nil {
-			tags = tagMap(p.Tags)
-		} else if isNoSuchEntity(err) {
-			err = nil
+		switch kind {
+		case "policy":
+			p, _, err := findPolicy(r, a.Account, resourceARN)
+			if err != nil {
+				return err
+			}
+			tags = p.Tags
+		case "instance-profile":
+			p, err := getProfile(r, a.Account, rest[strings.LastIndexByte(rest, '/')+1:])
+			if err != nil {
+				return err
+			}
+			tags = p.Tags
+		case "oidc-provider":
+			p, err := getProvider(r, a.Account, resourceARN)
+			if err != nil {
+				return err
+			}
+			tags = p.Tags
 		}
-		return err
+		return nil
 	})
-	return tags, err
+	if isNoSuchEntity(err) {
+		return nil, nil
+	}
+	return tagMap(tags), err
 }
 
 var (

@@ -76,6 +76,9 @@ func (p *permissions) attach(tx kv.Tx, account string, h holder, policyARN strin
 	} else if !ok {
 		return noSuchPolicy(policyARN)
 	}
+	if strings.HasPrefix(policyARN, serviceRolePolicies) {
+		return iamapi.ErrPolicyNotAttachableException("Cannot attach a Service Role Policy to a Customer Role.")
+	}
 	if len(p.Attached) >= maxAttached {
 		return iamapi.ErrLimitExceededException("Cannot exceed quota for %s: %d", h.quota, maxAttached)
 	}

@@ -3,61 +3,14 @@ package iam
 import (
 	"cmp"
 	"context"
-	_ "embed"
-	"encoding/json"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
 	"github.com/mayflyhq/mayfly/internal/kv"
 	"github.com/mayflyhq/mayfly/internal/lang/iampolicy"
 )
-
-//go:embed managed.json
-var managedJSON []byte
-
-// awsAccount is what stands for the account in the ARNs of AWS-managed policies.
-const awsAccount = "aws"
-
-// managed returns the AWS-managed policies by name. They are parsed when somebody first asks.
-var managed = sync.OnceValue(func() map[string]*policy {
-	var rows []struct {
-		Name, Path, Version, Created, Updated string
-		Document                              json.RawMessage
-	}
-	if err := json.Unmarshal(managedJSON, &rows); err != nil {
-		panic("iam: managed.json: " + err.Error())
-	}
-	all := map[string]*policy{}
-	for _, r := range rows {
-		created, _ := time.Parse(time.RFC3339, r.Created)
-		updated, _ := time.Parse(time.RFC3339, r.Updated)
-		n, _ := strconv.Atoi(strings.TrimPrefix(r.Version, "v"))
-		// AWS makes no secret of the IDs, but has no list of them: ours are made from the name.
-		all[r.Name] = &policy{
-			Name: r.Name, ID: managedID(r.Name), Path: r.Path, Created: created.UTC(), Updated: updated.UTC(), Default: n, Last: n,
-			Versions: []version{{Number: n, Document: string(r.Document), Created: updated.UTC()}},
-		}
-	}
-	return all
-})
-
-func managedID(name string) string {
-	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-	id := []byte("ANPA")
-	h := uint64(14695981039346656037)
-	for i := range 17 {
-		for _, c := range []byte(name) {
-			h = (h ^ uint64(c) ^ uint64(i)) * 1099511628211
-		}
-		id = append(id, digits[h>>59])
-	}
-	return string(id)
-}
 
 // splitPolicyARN returns path and name of a policy's ARN.
 func splitPolicyARN(policyARN string) (path, name string) {
@@ -129,7 +82,7 @@ func (s *Service) readPolicy(ctx context.Context, policyARN string) (p *policy, 
 	return p, own, err
 }
 
-// countAttachment keeps a policy's AttachmentCount. Those of AWS-managed policies are not counted.
+// countAttachment keeps a policy's AttachmentCount. Those of AWS-managed policies are counted when somebody asks: see managedIn.
 func countAttachment(tx kv.Tx, account, policyARN string, n int32) error {
 	return count(tx, account, policyARN, func(p *policy) { p.Attachments += n })
 }
@@ -211,11 +164,20 @@ func (s *Service) createPolicy(ctx context.Context, in *iamapi.CreatePolicyInput
 }
 
 func (s *Service) getPolicy(ctx context.Context, in *iamapi.GetPolicyInput) (*iamapi.GetPolicyOutput, error) {
-	p, own, err := s.readPolicy(ctx, *in.PolicyArn)
-	if err != nil {
-		return nil, err
-	}
-	return &iamapi.GetPolicyOutput{Policy: p.out(owner(ctx, own))}, nil
+	out := &iamapi.GetPolicyOutput{}
+	return out, s.db.View(ctx, func(r kv.Reader) error {
+		p, own, err := findPolicy(r, account(ctx), *in.PolicyArn)
+		if err != nil {
+			return err
+		}
+		if !own {
+			if p, err = p.inAccount(r, account(ctx)); err != nil {
+				return err
+			}
+		}
+		out.Policy = p.out(owner(ctx, own))
+		return nil
+	})
 }
 
 func (s *Service) listPolicies(ctx context.Context, in *iamapi.ListPoliciesInput) (*iamapi.ListPoliciesOutput, error) {
@@ -223,7 +185,7 @@ func (s *Service) listPolicies(ctx context.Context, in *iamapi.ListPoliciesInput
 	if in.Scope != nil {
 		scope = *in.Scope
 	}
-	list := []iamapi.Policy{}
+	var list []iamapi.Policy
 	add := func(p *policy, owner string) {
 		attached := p.Attachments > 0
 		if in.PolicyUsageFilter != nil && *in.PolicyUsageFilter == "PermissionsBoundary" {
@@ -236,24 +198,24 @@ func (s *Service) listPolicies(ctx context.Context, in *iamapi.ListPoliciesInput
 		out.Description, out.Tags = nil, nil // AWS: ListPolicies leaves them out
 		list = append(list, *out)
 	}
-	if scope != "Local" {
-		for _, p := range managed() {
-			add(p, awsAccount)
-		}
-	}
-	if scope != "AWS" {
-		err := s.db.View(ctx, func(r kv.Reader) error {
-			for rec, err := range kv.ScanJSON[policy](r, policyRange(account(ctx))) {
-				if err != nil {
-					return err
-				}
-				add(&rec.Value, account(ctx))
+	err := s.db.View(ctx, func(r kv.Reader) error {
+		list = []iamapi.Policy{}
+		if scope != "Local" {
+			all, err := managedIn(r, account(ctx))
+			if err != nil {
+				return err
 			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+			for _, p := range all {
+				add(p, awsAccount)
+			}
 		}
+		if scope == "AWS" {
+			return nil
+		}
+		return each(r, policyRange(account(ctx)), func(p *policy) { add(p, account(ctx)) })
+	})
+	if err != nil {
+		return nil, err
 	}
 	byARN := func(p iamapi.Policy) string { return *p.Arn }
 	slices.SortFunc(list, func(a, b iamapi.Policy) int { return cmp.Compare(byARN(a), byARN(b)) })

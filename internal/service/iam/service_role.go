@@ -12,28 +12,33 @@ import (
 // serviceRolePath begins the paths of service-linked roles, which only their services may change.
 const serviceRolePath = "/aws-service-role/"
 
-// serviceRoleNames are the names that AWS gives to the service-linked roles of services which serverless applications meet. Others get one made of the
-// service's name.
-var serviceRoleNames = map[string]string{
-	"apidestinations.events.amazonaws.com":           "AmazonEventBridgeApiDestinations",
-	"autoscaling.amazonaws.com":                      "AutoScaling",
-	"dynamodb.application-autoscaling.amazonaws.com": "ApplicationAutoScaling_DynamoDBTable",
-	"ecs.amazonaws.com":                              "ECS",
-	"elasticfilesystem.amazonaws.com":                "AmazonElasticFileSystem",
-	"elasticloadbalancing.amazonaws.com":             "ElasticLoadBalancing",
-	"events.amazonaws.com":                           "CloudWatchEvents",
-	"kafka.amazonaws.com":                            "Kafka",
-	"lambda.amazonaws.com":                           "Lambda",
-	"lambda.application-autoscaling.amazonaws.com":   "ApplicationAutoScaling_LambdaConcurrency",
-	"mq.amazonaws.com":                               "AmazonMQ",
-	"ops.apigateway.amazonaws.com":                   "APIGateway",
-	"replication.dynamodb.amazonaws.com":             "DynamoDBReplication",
-	"replicator.lambda.amazonaws.com":                "LambdaReplicator",
+// serviceRolePolicies begins the ARNs of the AWS-managed policies that only service-linked roles have.
+const serviceRolePolicies = "arn:aws:iam::aws:policy/aws-service-role/"
+
+// serviceRoles are the names and policies that AWS gives to the service-linked roles of services which serverless applications meet. Others get a
+// name made of the service's, and no policy.
+var serviceRoles = map[string]struct{ name, policy string }{
+	"apidestinations.events.amazonaws.com":           {"AmazonEventBridgeApiDestinations", "AmazonEventBridgeApiDestinationsServiceRolePolicy"},
+	"autoscaling.amazonaws.com":                      {"AutoScaling", "AutoScalingServiceRolePolicy"},
+	"contributorinsights.dynamodb.amazonaws.com":     {"DynamoDBCloudWatchContributorInsights", "DynamoDBCloudWatchContributorInsightsServiceRolePolicy"},
+	"dynamodb.application-autoscaling.amazonaws.com": {"ApplicationAutoScaling_DynamoDBTable", "AWSApplicationAutoscalingDynamoDBTablePolicy"},
+	"ecs.amazonaws.com":                              {"ECS", "AmazonECSServiceRolePolicy"},
+	"elasticfilesystem.amazonaws.com":                {"AmazonElasticFileSystem", "AmazonElasticFileSystemServiceRolePolicy"},
+	"elasticloadbalancing.amazonaws.com":             {"ElasticLoadBalancing", "AWSElasticLoadBalancingServiceRolePolicy"},
+	"events.amazonaws.com":                           {"CloudWatchEvents", "CloudWatchEventsServiceRolePolicy"},
+	"kafka.amazonaws.com":                            {"Kafka", "KafkaServiceRolePolicy"},
+	"kinesisreplication.dynamodb.amazonaws.com":      {"DynamoDBKinesisDataStreamsReplication", "DynamoDBKinesisReplicationServiceRolePolicy"},
+	"lambda.amazonaws.com":                           {"Lambda", "AWSLambdaServiceRolePolicy"},
+	"lambda.application-autoscaling.amazonaws.com":   {"ApplicationAutoScaling_LambdaConcurrency", "AWSApplicationAutoscalingLambdaConcurrencyPolicy"},
+	"mq.amazonaws.com":                               {"AmazonMQ", "AmazonMQServiceRolePolicy"},
+	"ops.apigateway.amazonaws.com":                   {"APIGateway", "APIGatewayServiceRolePolicy"},
+	"replication.dynamodb.amazonaws.com":             {"DynamoDBReplication", "DynamoDBReplicationServiceRolePolicy"},
+	"replicator.lambda.amazonaws.com":                {"LambdaReplicator", "AWSLambdaReplicator"},
 }
 
 func serviceRoleName(service, suffix string) string {
-	name, ok := serviceRoleNames[service]
-	if !ok {
+	name := serviceRoles[service].name
+	if name == "" {
 		for label := range strings.SplitSeq(strings.TrimSuffix(service, ".amazonaws.com"), ".") {
 			name += strings.ToUpper(label[:min(1, len(label))]) + label[min(1, len(label)):]
 		}
@@ -62,6 +67,9 @@ func (s *Service) createServiceLinkedRole(ctx context.Context, in *iamapi.Create
 		Name: serviceRoleName(service, deref(in.CustomSuffix)), ID: newID("AROA"), Path: serviceRolePath + service + "/", MaxSession: defaultMaxSession, Created: now(),
 		Trust:       `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":["` + service + `"]},"Action":["sts:AssumeRole"]}]}`,
 		Description: deref(in.Description),
+	}
+	if known := serviceRoles[service].policy; known != "" {
+		r.Attached = []string{serviceRolePolicies + known}
 	}
 	err := s.db.Update(ctx, func(tx kv.Tx) error {
 		key := roleKey(account(ctx), r.Name)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -225,20 +226,25 @@ func simulate(ctx context.Context, sim *simulation, q *request) (*iamapi.Simulat
 	if len(resources) == 0 {
 		resources = []string{"*"}
 	}
-	results := []iamapi.EvaluationResult{}
-	for _, action := range q.actions {
-		for _, resource := range resources {
-			results = append(results, sim.evaluate(action, resource, len(q.resources) > 0))
+	// Results are in the order of the question: a marker is the place of the last one returned. Only those of the page are evaluated.
+	next, all := 0, len(q.actions)*len(resources)
+	if q.marker != nil {
+		n, err := strconv.Atoi(*q.marker)
+		if err != nil || n < 1 || n > all {
+			return nil, iamapi.ErrInvalidInputException("Invalid Marker.")
 		}
+		next = n
 	}
-	keys := make([]string, len(results)) // results are in the order of the question: a marker is a place in it
-	for i := range keys {
-		keys[i] = fmt.Sprintf("%06d", i)
+	end := next + defaultPage
+	if q.max != nil {
+		end = next + int(*q.max)
 	}
-	some, truncated, next := page(keys, itself, q.marker, q.max)
-	out := &iamapi.SimulatePolicyResponse{EvaluationResults: []iamapi.EvaluationResult{}, IsTruncated: truncated, Marker: next}
-	for _, k := range some {
-		out.EvaluationResults = append(out.EvaluationResults, results[slices.Index(keys, k)])
+	out := &iamapi.SimulatePolicyResponse{EvaluationResults: []iamapi.EvaluationResult{}, IsTruncated: new(end < all)}
+	for i := next; i < min(end, all); i++ {
+		out.EvaluationResults = append(out.EvaluationResults, sim.evaluate(q.actions[i/len(resources)], resources[i%len(resources)], len(q.resources) > 0))
+	}
+	if end < all {
+		out.Marker = new(strconv.Itoa(end))
 	}
 	return out, nil
 }

@@ -180,3 +180,93 @@ func TestAccount(t *testing.T) {
 		t.Errorf("details = %+v", d)
 	}
 }
+
+// Service-linked roles have AWS's policies, which no other role may have.
+func TestServiceRolePolicies(t *testing.T) {
+	_, c := startService(t)
+	for service, known := range serviceRoles {
+		name := do(c, iamapi.CreateServiceLinkedRole, &iamapi.CreateServiceLinkedRoleInput{AWSServiceName: new(service)}).Role.RoleName
+		held := do(c, iamapi.ListAttachedRolePolicies, &iamapi.ListAttachedRolePoliciesInput{RoleName: name}).AttachedPolicies
+		if len(held) != 1 || *held[0].PolicyName != known.policy {
+			t.Fatalf("%s has %+v", *name, held)
+		}
+		do(c, iamapi.GetPolicy, &iamapi.GetPolicyInput{PolicyArn: held[0].PolicyArn})
+		do(c, iamapi.DeleteServiceLinkedRole, &iamapi.DeleteServiceLinkedRoleInput{RoleName: name})
+	}
+	do(c, iamapi.CreateUser, &iamapi.CreateUserInput{UserName: new("u")})
+	c.fails("PolicyNotAttachableException", func() error {
+		_, err := iamapi.AttachUserPolicy.Call(c.ctx, c.mux, &iamapi.AttachUserPolicyInput{UserName: new("u"), PolicyArn: new(serviceRolePolicies + "AWSLambdaReplicator")})
+		return err
+	})
+}
+
+// AWS-managed policies are counted in each account.
+func TestAttachmentsOfAWSManagedPolicies(t *testing.T) {
+	_, c := startService(t)
+	do(c, iamapi.CreateUser, &iamapi.CreateUserInput{UserName: new("u"), PermissionsBoundary: new(admin)})
+	do(c, iamapi.AttachUserPolicy, &iamapi.AttachUserPolicyInput{UserName: new("u"), PolicyArn: new(basic)})
+	if p := do(c, iamapi.GetPolicy, &iamapi.GetPolicyInput{PolicyArn: new(basic)}).Policy; *p.AttachmentCount != 1 || *p.PermissionsBoundaryUsageCount != 0 {
+		t.Errorf("attached %d, boundary %d", *p.AttachmentCount, *p.PermissionsBoundaryUsageCount)
+	}
+	list := func(usage string) string {
+		in := &iamapi.ListPoliciesInput{Scope: new("AWS"), OnlyAttached: new(true), PolicyUsageFilter: &usage}
+		if l := do(c, iamapi.ListPolicies, in).Policies; len(l) == 1 {
+			return *l[0].Arn
+		}
+		return ""
+	}
+	if a, b := list("PermissionsPolicy"), list("PermissionsBoundary"); a != basic || b != admin {
+		t.Errorf("attached: %s; boundary: %s", a, b)
+	}
+	if d := do(c, iamapi.GetAccountAuthorizationDetails, &iamapi.GetAccountAuthorizationDetailsInput{Filter: []string{"AWSManagedPolicy"}}); len(d.Policies) != 2 {
+		t.Errorf("%d AWS-managed policies in use", len(d.Policies))
+	}
+	if *managed()["AdministratorAccess"].out(awsAccount).PermissionsBoundaryUsageCount != 0 {
+		t.Error("one account's count is in the data of all")
+	}
+}
+
+// A simulation is evaluated page by page.
+func TestSimulatePages(t *testing.T) {
+	_, c := startService(t)
+	in := &iamapi.SimulateCustomPolicyInput{
+		PolicyInputList: []string{allow}, ActionNames: []string{"s3:GetObject", "sqs:SendMessage", "s3:PutObject"}, ResourceArns: []string{"arn:aws:s3:::a", "arn:aws:s3:::b"},
+		MaxItems: new(int32(4)),
+	}
+	var got []string
+	for {
+		out := do(c, iamapi.SimulateCustomPolicy, in)
+		for _, r := range out.EvaluationResults {
+			got = append(got, *r.EvalActionName+" "+strings.TrimPrefix(*r.EvalResourceName, "arn:aws:s3:::")+" "+*r.EvalDecision)
+		}
+		if !*out.IsTruncated {
+			break
+		}
+		in.Marker = out.Marker
+	}
+	want := "s3:GetObject a allowed, s3:GetObject b allowed, sqs:SendMessage a implicitDeny, sqs:SendMessage b implicitDeny, s3:PutObject a allowed, s3:PutObject b allowed"
+	if s := strings.Join(got, ", "); s != want {
+		t.Errorf("got %s", s)
+	}
+	in.Marker = new("nowhere")
+	c.fails("InvalidInputException", func() error { _, err := iamapi.SimulateCustomPolicy.Call(c.ctx, c.mux, in); return err })
+}
+
+// What users do not have is not there, of users that are.
+func TestOtherCredentials(t *testing.T) {
+	_, c := startService(t)
+	do(c, iamapi.CreateUser, &iamapi.CreateUserInput{UserName: new("u")})
+	do(c, iamapi.ListMFADevices, &iamapi.ListMFADevicesInput{UserName: new("u")})
+	do(c, iamapi.ListSSHPublicKeys, &iamapi.ListSSHPublicKeysInput{UserName: new("u")})
+	do(c, iamapi.ListSigningCertificates, &iamapi.ListSigningCertificatesInput{UserName: new("u")})
+	do(c, iamapi.ListServiceSpecificCredentials, &iamapi.ListServiceSpecificCredentialsInput{UserName: new("u")})
+	do(c, iamapi.ListVirtualMFADevices, &iamapi.ListVirtualMFADevicesInput{})
+	c.fails("NoSuchEntityException", func() error {
+		_, err := iamapi.GetLoginProfile.Call(c.ctx, c.mux, &iamapi.GetLoginProfileInput{UserName: new("u")})
+		return err
+	})
+	c.fails("NoSuchEntityException", func() error {
+		_, err := iamapi.ListSSHPublicKeys.Call(c.ctx, c.mux, &iamapi.ListSSHPublicKeysInput{UserName: new("nobody")})
+		return err
+	})
+}
