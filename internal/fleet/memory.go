@@ -62,7 +62,7 @@ func (f *Fleet) roomLocked(s *share, mb int) bool {
 // behindLocked reports whether somebody waits for memory who comes before p. He does even if there is not enough for him yet.
 func (f *Fleet) behindLocked(p *pool) bool {
 	for w := range f.hungry {
-		if w != p && w.share.memoryMB <= p.share.memoryMB {
+		if _, _, ok := f.needLocked(w); ok && w != p && w.share.memoryMB <= p.share.memoryMB {
 			return true
 		}
 	}
@@ -108,9 +108,14 @@ func (f *Fleet) grantLocked() {
 	for {
 		p := f.neediestLocked(passed)
 		if p == nil {
+			for _, o := range f.orders { // those that nothing is kept for
+				if !o.lacksSince.IsZero() {
+					f.fillLocked(o)
+				}
+			}
 			return
 		}
-		mb, _, _ := p.needLocked()
+		mb, _, _ := f.needLocked(p)
 		switch {
 		case mb > f.freeLocked():
 			return // what is free is kept for it
@@ -118,6 +123,15 @@ func (f *Fleet) grantLocked() {
 			passed = append(passed, p)
 		}
 	}
+}
+
+// provisionableMB is the memory that provisioned environments may have together: all but the headroom.
+func (f *Fleet) provisionableMB() int {
+	headroom := f.limits.MemoryMB / headroomShare
+	if headroom < smallest {
+		headroom = 0
+	}
+	return f.limits.MemoryMB - headroom
 }
 
 // serveLocked gives the first of a pool that waits for memory what it needs. It reports false if it may not have it.
@@ -139,7 +153,7 @@ func (f *Fleet) serveLocked(p *pool) bool {
 func (f *Fleet) neediestLocked(passed []*pool) (neediest *pool) {
 	var first time.Time
 	for p := range f.hungry {
-		_, since, ok := p.needLocked()
+		_, since, ok := f.needLocked(p)
 		switch {
 		case !ok:
 			delete(f.hungry, p)
@@ -152,12 +166,13 @@ func (f *Fleet) neediestLocked(passed []*pool) (neediest *pool) {
 	return neediest
 }
 
-// needLocked is the memory that the first of a pool needs, and since when; false if nobody does.
-func (p *pool) needLocked() (mb int, since time.Time, ok bool) {
+// needLocked is the memory that the first of a pool needs, and since when; false if nobody does. An order has waited long
+// enough after lackPatience: then nothing is kept for it any more.
+func (f *Fleet) needLocked(p *pool) (mb int, since time.Time, ok bool) {
 	if j := p.firstOnDemand(); j != nil {
 		return j.fn.MemoryMB, j.arrived, true
 	}
-	if o := p.lacking(); o != nil {
+	if o := p.lacking(); o != nil && f.provisionedMB+o.fn.MemoryMB <= f.provisionableMB() && time.Since(o.lacksSince) < lackPatience {
 		return o.fn.MemoryMB, o.lacksSince, true
 	}
 	return 0, time.Time{}, false
@@ -180,7 +195,7 @@ func (f *Fleet) yieldLocked(env *environment) bool {
 	}
 	mine := env.pool.share.memoryMB - env.fn.MemoryMB
 	for p := range f.hungry {
-		mb, _, ok := p.needLocked()
+		mb, _, ok := f.needLocked(p)
 		fair := p.share != env.pool.share && p.share.memoryMB+mb <= mine
 		first := p != env.pool && p.environments == 0 && time.Since(env.started) > turn
 		if ok && (fair || first) {

@@ -114,7 +114,7 @@ func (f *Fleet) Provisioned(config string) (p Provisioned) {
 		switch {
 		case o.failure != "":
 			p.Failure = o.failure
-		case !o.lacksSince.IsZero() && (time.Since(o.lacksSince) >= lackPatience || o.fn.MemoryMB > f.limits.MemoryMB-f.provisionedMB):
+		case !o.lacksSince.IsZero() && (time.Since(o.lacksSince) >= lackPatience || f.provisionedMB+o.fn.MemoryMB > f.provisionableMB()):
 			p.Failure = failureMemory
 		}
 	}
@@ -173,7 +173,7 @@ func (f *Fleet) fillLocked(o *order) (started bool) {
 		if o.failure != "" && len(o.environments) > o.available {
 			break // one at a time, until one has succeeded
 		}
-		if o.fn.MemoryMB > f.freeLocked() {
+		if o.fn.MemoryMB > f.freeLocked() || f.provisionedMB+o.fn.MemoryMB > f.provisionableMB() {
 			if o.lacksSince.IsZero() {
 				o.lacksSince = time.Now()
 			}

@@ -1,0 +1,40 @@
+package fleet
+
+import (
+	"testing"
+	"time"
+)
+
+// await polls until a condition holds, and fails the test when it does not within a generous time.
+func (h *harness) await(what string, ok func() bool) {
+	h.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			h.t.Fatalf("no %s", what)
+		}
+	}
+}
+
+// What is provisioned leaves a part of the memory, and an order that can never be filled holds nobody up.
+func TestProvisionLeavesRoom(t *testing.T) {
+	limits := testLimits()
+	limits.MemoryMB = 1024
+	h := newHarness(t, limits)
+	greedy := h.function(func(fn *Function) { fn.MemoryMB = 256; fn.Version = "1" })
+	h.Provision("greedy", []Provision{{greedy, 4}})
+	h.await("three environments", func() bool { return h.Provisioned("greedy").Available == 3 })
+	if p := h.Provisioned("greedy"); p.Allocated != 3 || p.Failure != failureMemory {
+		t.Errorf("provisioned = %+v", p)
+	}
+	other := h.function(func(fn *Function) {
+		fn.Name, fn.ARN = "other", "arn:aws:lambda:us-east-1:000000000001:function:other"
+	})
+	h.invoke(other, `{"do":"count"}`)
+
+	h.Provision("greedy", []Provision{{greedy, 2}})
+	if p := h.Provisioned("greedy"); p.Available != 2 || p.Failure != "" {
+		t.Errorf("provisioned = %+v", p)
+	}
+	h.Provision("greedy", nil)
+	h.await("end of all but the other", func() bool { return h.Stats().Environments == 1 })
+}
