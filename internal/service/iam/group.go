@@ -242,7 +242,7 @@ func (s *Service) changeMember(ctx context.Context, groupName, userName string, 
 // Policies.
 
 func (s *Service) putGroupPolicy(ctx context.Context, in *iamapi.PutGroupPolicyInput) (*iamapi.PutGroupPolicyOutput, error) {
-	if err := checkDocument(*in.PolicyDocument, iampolicy.Identity, ofGroup.inline, "policy size"); err != nil {
+	if err := checkGrammar(*in.PolicyDocument, iampolicy.Identity); err != nil {
 		return nil, err
 	}
 	return nil, s.changeGroup(ctx, *in.GroupName, func(_ kv.Tx, g *group) error {

@@ -195,10 +195,18 @@ func encoded(document string) *string {
 	return new(strings.ReplaceAll(url.QueryEscape(document), "+", "%20"))
 }
 
-// checkDocument parses a document and holds it to a size, counted as IAM does without white space.
-func checkDocument(document string, kind iampolicy.Kind, limit int, what string) error {
+// checkGrammar parses a document.
+func checkGrammar(document string, kind iampolicy.Kind) error {
 	if _, err := iampolicy.Parse(document, kind); err != nil {
 		return iamapi.ErrMalformedPolicyDocumentException("%s", err.Error())
+	}
+	return nil
+}
+
+// checkDocument parses a document and holds it to a size, counted as IAM does without white space.
+func checkDocument(document string, kind iampolicy.Kind, limit int, what string) error {
+	if err := checkGrammar(document, kind); err != nil {
+		return err
 	}
 	if size(document) > limit {
 		return iamapi.ErrLimitExceededException("Cannot exceed quota for %s: %d", what, limit)

@@ -249,7 +249,7 @@ func pageTags(tags []tag, marker *string, max *int32) ([]iamapi.Tag, *bool, *str
 // Policies.
 
 func (s *Service) putRolePolicy(ctx context.Context, in *iamapi.PutRolePolicyInput) (*iamapi.PutRolePolicyOutput, error) {
-	if err := checkDocument(*in.PolicyDocument, iampolicy.Identity, ofRole.inline, "policy size"); err != nil {
+	if err := checkGrammar(*in.PolicyDocument, iampolicy.Identity); err != nil {
 		return nil, err
 	}
 	_, err := s.changeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error {

@@ -251,7 +251,7 @@ func (s *Service) listUserTags(ctx context.Context, in *iamapi.ListUserTagsInput
 // Policies.
 
 func (s *Service) putUserPolicy(ctx context.Context, in *iamapi.PutUserPolicyInput) (*iamapi.PutUserPolicyOutput, error) {
-	if err := checkDocument(*in.PolicyDocument, iampolicy.Identity, ofUser.inline, "policy size"); err != nil {
+	if err := checkGrammar(*in.PolicyDocument, iampolicy.Identity); err != nil {
 		return nil, err
 	}
 	_, err := s.changeUser(ctx, *in.UserName, func(_ kv.Tx, u *user) error {
