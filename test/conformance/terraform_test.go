@@ -16,12 +16,10 @@ func terraform(t *testing.T, s *instance) {
 	if err != nil {
 		missing(t, "Terraform (terraform)", "https://developer.hashicorp.com/terraform/install")
 	}
-	config, err := os.ReadFile(filepath.Join("testdata", "terraform", "main.tf"))
-	if err != nil {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "terraform"))); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "main.tf"), config)
 	write(t, filepath.Join(dir, "app.zip"), archive(t, "app.py",
 		"import os\ndef handler(event, context):\n    return os.environ['GREETING'] + ' ' + event['name']\n"))
 
@@ -56,6 +54,9 @@ func terraform(t *testing.T, s *instance) {
 	}
 	run(0, "apply", "-input=false", "-auto-approve")
 	greeting("hello Terraform")
+	if may := run(0, "output", "may"); may != "true\n" {
+		t.Errorf("by simulation the user may invoke functions: %s", may)
+	}
 	run(0, "plan", "-input=false", "-detailed-exitcode") // 2 if there were anything to change
 
 	changed := []string{"-input=false", "-var", "greeting=good day", "-var", "memory=256"}
@@ -65,7 +66,10 @@ func terraform(t *testing.T, s *instance) {
 	run(0, append([]string{"plan", "-detailed-exitcode"}, changed...)...)
 
 	// What exists can be taken over as it is. Archives cannot be read back, so that the next apply sends them again.
-	for address, id := range map[string]string{"aws_lambda_function.function": "conformance", "aws_iam_role.role": "conformance"} {
+	for address, id := range map[string]string{
+		"aws_lambda_function.function": "conformance", "aws_iam_role.role": "conformance", "aws_iam_group.group": "conformance", "aws_iam_instance_profile.profile": "conformance",
+		"aws_iam_user_policy_attachment.managed": "conformance/arn:aws:iam::aws:policy/AWSLambda_ReadOnlyAccess",
+	} {
 		run(0, "state", "rm", address)
 		run(0, append(append([]string{"import"}, changed...), address, id)...)
 	}

@@ -22,14 +22,21 @@ func getRole(r kv.Reader, account, name string) (*role, error) {
 	return &rec, nil
 }
 
-// changeRole loads a role, lets f change it, and stores it.
+// changeRole loads a role, lets f change it, and stores it. Service-linked roles are refused.
 func (s *Service) changeRole(ctx context.Context, name string, f func(tx kv.Tx, r *role) error) (*role, error) {
+	return s.describeRole(ctx, name, func(tx kv.Tx, r *role) error {
+		if err := r.protected(ctx); err != nil {
+			return err
+		}
+		return f(tx, r)
+	})
+}
+
+// describeRole is changeRole for what may be changed of service-linked roles too: description and tags.
+func (s *Service) describeRole(ctx context.Context, name string, f func(tx kv.Tx, r *role) error) (*role, error) {
 	var r *role
 	err := s.db.Update(ctx, func(tx kv.Tx) (err error) {
 		if r, err = getRole(tx, account(ctx), name); err != nil {
-			return err
-		}
-		if err := r.protected(ctx); err != nil {
 			return err
 		}
 		if err := f(tx, r); err != nil {
@@ -139,11 +146,14 @@ func (s *Service) listRoles(ctx context.Context, in *iamapi.ListRolesInput) (*ia
 }
 
 func (s *Service) updateRole(ctx context.Context, in *iamapi.UpdateRoleInput) (*iamapi.UpdateRoleOutput, error) {
-	_, err := s.changeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error {
+	_, err := s.describeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error {
 		if in.Description != nil {
 			r.Description = *in.Description
 		}
 		if in.MaxSessionDuration != nil {
+			if err := r.protected(ctx); err != nil {
+				return err
+			}
 			r.MaxSession = *in.MaxSessionDuration
 		}
 		return nil
@@ -152,7 +162,7 @@ func (s *Service) updateRole(ctx context.Context, in *iamapi.UpdateRoleInput) (*
 }
 
 func (s *Service) updateRoleDescription(ctx context.Context, in *iamapi.UpdateRoleDescriptionInput) (*iamapi.UpdateRoleDescriptionOutput, error) {
-	r, err := s.changeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error {
+	r, err := s.describeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error {
 		r.Description = *in.Description
 		return nil
 	})
@@ -215,7 +225,7 @@ func (s *Service) deleteRolePermissionsBoundary(ctx context.Context, in *iamapi.
 // Tags.
 
 func (s *Service) tagRole(ctx context.Context, in *iamapi.TagRoleInput) (*iamapi.TagRoleOutput, error) {
-	_, err := s.changeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) (err error) {
+	_, err := s.describeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) (err error) {
 		r.Tags, err = addTags(r.Tags, in.Tags)
 		return err
 	})
@@ -223,7 +233,7 @@ func (s *Service) tagRole(ctx context.Context, in *iamapi.TagRoleInput) (*iamapi
 }
 
 func (s *Service) untagRole(ctx context.Context, in *iamapi.UntagRoleInput) (*iamapi.UntagRoleOutput, error) {
-	_, err := s.changeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error {
+	_, err := s.describeRole(ctx, *in.RoleName, func(_ kv.Tx, r *role) error {
 		r.Tags = removeTags(r.Tags, in.TagKeys)
 		return nil
 	})

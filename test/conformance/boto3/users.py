@@ -313,6 +313,12 @@ class ServiceLinkedRoles(Base):
             iam.attach_role_policy(RoleName=name, PolicyArn=BASIC)
         with self.refused("UnmodifiableEntity", 400):
             iam.delete_role(RoleName=name)
+        with self.refused("UnmodifiableEntity", 400):
+            iam.update_role(RoleName=name, MaxSessionDuration=7200)
+        iam.update_role(RoleName=name, Description="e")
+        iam.tag_role(RoleName=name, Tags=[{"Key": "k", "Value": "v"}])
+        got = iam.get_role(RoleName=name)["Role"]
+        self.assertEqual(("e", [{"Key": "k", "Value": "v"}]), (got["Description"], got["Tags"]))
         task = iam.delete_service_linked_role(RoleName=name)["DeletionTaskId"]
         eventually(lambda: iam.get_service_linked_role_deletion_status(DeletionTaskId=task)["Status"] == "SUCCEEDED")
         with self.no_entity(f"The role with name {name} cannot be found."):
