@@ -473,8 +473,8 @@ class NotServed(Case):
         name = self.create()
         for call in (
             lambda: lam.create_event_source_mapping(FunctionName=name, EventSourceArn=f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"),
-            lambda: lam.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1),
-            lambda: lam.create_function_url_config(FunctionName=name, AuthType="NONE"),
+            lambda: lam.list_event_source_mappings(FunctionName=name),
+            lambda: lam.list_capacity_providers(),
         ):
             try:
                 call()

@@ -280,7 +280,7 @@ class Users(Base):
         role = self.role(AssumeRolePolicyDocument=json.dumps(trust))
         iam.put_role_policy(RoleName=role["RoleName"], PolicyName="p", PolicyDocument=document(allow("lambda:*")))
         mine = self.client("sts")
-        arguments = dict(RoleArn=role["Arn"], RoleSessionName="s", ExternalId="x1")
+        arguments = dict(RoleArn=role["Arn"], RoleSessionName="mine", ExternalId="x1")
         with self.denied("sts:AssumeRole", role["Arn"], "AccessDenied"):
             self.served(mine.assume_role, **arguments)
         self.grant(allow("sts:AssumeRole", role["Arn"]))
@@ -290,9 +290,9 @@ class Users(Base):
         limited = self.of(mine.assume_role(**dict(arguments, Policy=document(allow("lambda:ListLayers")))))
         self.client("lambda", limited).list_layers()
         with self.denied("lambda:ListFunctions", "*", why=" because no session policy allows the lambda:ListFunctions action",
-                         who=f"arn:aws:sts::{ACCOUNT}:assumed-role/{role['RoleName']}/s"):
+                         who=f"arn:aws:sts::{ACCOUNT}:assumed-role/{role['RoleName']}/mine"):
             self.client("lambda", limited).list_functions()
-        with self.denied("sts:TagSession", role["Arn"], "AccessDenied"):
+        with self.denied("sts:TagSession", role["Arn"], "AccessDenied", why=""):
             mine.assume_role(**dict(arguments, Tags=[{"Key": "team", "Value": "red"}]))
 
     def test_session_of_a_user(self):
