@@ -65,9 +65,11 @@ func learn[T any](s *Service, ctx context.Context, pick func(*compiled) map[stri
 	switch c := &s.compiled; {
 	case c.generation > generation:
 		return v, nil // somebody was faster, with newer records
-	case c.generation < generation || len(pick(c)) >= maxCompiledEntries:
+	case c.generation < generation:
 		c.generation = generation
 		c.clear()
+	case len(pick(c)) >= maxCompiledEntries: // of this kind only: whoever makes up key ids costs nobody their policies
+		clear(pick(c))
 	}
 	pick(&s.compiled)[key] = v
 	return v, nil

@@ -5,9 +5,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mayflyhq/mayfly/internal/authorize"
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/call"
+	"github.com/mayflyhq/mayfly/internal/credential"
 	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
 )
 
@@ -142,5 +144,21 @@ func BenchmarkIdentity(b *testing.B) {
 		if id, err := s.Identity(ctx, "arn:aws:iam::000000000001:role/r"); id == nil || err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Who makes up key ids cannot push the policies of others out of memory.
+func TestUnknownKeysCostNobodyTheirPolicies(t *testing.T) {
+	s, mux := identities(t)
+	ctx := call.With(t.Context(), &call.Info{Account: "000000000001", Region: "us-east-1"})
+	must[*iamapi.CreateRoleOutput](t)(iamapi.CreateRole.Call(ctx, mux, &iamapi.CreateRoleInput{RoleName: new("r"), AssumeRolePolicyDocument: new(trust)}))
+	must[*authorize.Identity](t)(s.Identity(ctx, "arn:aws:iam::000000000001:role/r"))
+	for range maxCompiledEntries + 10 {
+		if _, err := s.Find(ctx, credential.NewKeyID("AKIA", "000000000001"), ""); err != credential.ErrUnknownKey {
+			t.Fatal(err)
+		}
+	}
+	if len(s.compiled.identities) != 1 || len(s.compiled.keys) > maxCompiledEntries {
+		t.Errorf("%d identities and %d keys are in memory", len(s.compiled.identities), len(s.compiled.keys))
 	}
 }

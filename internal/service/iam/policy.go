@@ -3,6 +3,8 @@ package iam
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -303,8 +305,11 @@ func (s *Service) listPolicyVersions(ctx context.Context, in *iamapi.ListPolicyV
 	if err != nil {
 		return nil, err
 	}
-	out := &iamapi.ListPolicyVersionsOutput{Versions: []iamapi.PolicyVersion{}, IsTruncated: new(false)}
-	for _, v := range slices.Backward(p.Versions) { // at most five: one page
+	newestFirst := func(v version) string { return fmt.Sprintf("%010d", math.MaxInt32-v.Number) }
+	versions := slices.SortedFunc(slices.Values(p.Versions), func(a, b version) int { return cmp.Compare(b.Number, a.Number) })
+	out := &iamapi.ListPolicyVersionsOutput{Versions: []iamapi.PolicyVersion{}}
+	versions, out.IsTruncated, out.Marker = page(versions, newestFirst, in.Marker, in.MaxItems)
+	for _, v := range versions {
 		out.Versions = append(out.Versions, *p.versionOut(v, false))
 	}
 	return out, nil

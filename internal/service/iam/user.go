@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/kv"
 	"github.com/mayflyhq/mayfly/internal/lang/iampolicy"
@@ -58,7 +59,7 @@ func (s *Service) userName(ctx context.Context, given *string) (string, error) {
 	if p.Type == call.User {
 		return p.ARN[strings.LastIndexByte(p.ARN, '/')+1:], nil
 	}
-	return "", iamapi.ErrInvalidInputException("Must specify userName when calling with non-User credentials")
+	return "", apierr.New("ValidationError", 400, "Must specify userName when calling with non-User credentials")
 }
 
 func (u *user) out(account string) *iamapi.User {

@@ -35,6 +35,18 @@ class Base(Case):
 
     def remove_policy(self, arn):
         try:
+            holders = iam.list_entities_for_policy(PolicyArn=arn, PolicyUsageFilter="PermissionsPolicy")
+            bounded = iam.list_entities_for_policy(PolicyArn=arn, PolicyUsageFilter="PermissionsBoundary")
+            for u in holders["PolicyUsers"]:
+                iam.detach_user_policy(UserName=u["UserName"], PolicyArn=arn)
+            for g in holders["PolicyGroups"]:
+                iam.detach_group_policy(GroupName=g["GroupName"], PolicyArn=arn)
+            for r in holders["PolicyRoles"]:
+                iam.detach_role_policy(RoleName=r["RoleName"], PolicyArn=arn)
+            for u in bounded["PolicyUsers"]:
+                iam.delete_user_permissions_boundary(UserName=u["UserName"])
+            for r in bounded["PolicyRoles"]:
+                iam.delete_role_permissions_boundary(RoleName=r["RoleName"])
             for v in iam.list_policy_versions(PolicyArn=arn)["Versions"]:
                 if not v["IsDefaultVersion"]:
                     iam.delete_policy_version(PolicyArn=arn, VersionId=v["VersionId"])
@@ -167,6 +179,8 @@ class Policies(Base):
             iam.create_policy_version(PolicyArn=arn, PolicyDocument=json.dumps(ALLOW))
         iam.set_default_policy_version(PolicyArn=arn, VersionId="v1")
         self.assertEqual(["v5", "v4", "v3", "v2", "v1"], [v["VersionId"] for v in iam.list_policy_versions(PolicyArn=arn)["Versions"]])
+        pages = iam.get_paginator("list_policy_versions").paginate(PolicyArn=arn, PaginationConfig={"PageSize": 2})
+        self.assertEqual([["v5", "v4"], ["v3", "v2"], ["v1"]], [[v["VersionId"] for v in p["Versions"]] for p in pages])
         iam.delete_policy_version(PolicyArn=arn, VersionId="v2")
 
     def test_refused(self):

@@ -169,9 +169,9 @@ class OfAWS(Base):
     def test_scopes(self):
         arn = self.policy(Path="/scope/")["Arn"]
         got = lambda **a: {p["Arn"] for page in iam.get_paginator("list_policies").paginate(PaginationConfig={"PageSize": 50}, **a) for p in page["Policies"]}
-        everything = got()
-        self.assertLessEqual({arn, BASIC}, everything)
-        self.assertEqual(everything, got(Scope="AWS") | got(Scope="Local"))
+        self.assertLessEqual({arn, BASIC}, got())
+        self.assertTrue(all(a.startswith("arn:aws:iam::aws:") for a in got(Scope="AWS")))
+        self.assertTrue(all(a.startswith(f"arn:aws:iam::{ACCOUNT}:") for a in got(Scope="Local")))
         self.assertEqual({arn}, got(PathPrefix="/scope/"))
         self.assertNotIn(arn, got(OnlyAttached=True))
 
@@ -245,12 +245,11 @@ class Account(Base):
             iam.delete_account_alias(AccountAlias=alias)
 
     def test_summary(self):
-        before = iam.get_account_summary()["SummaryMap"]
         self.role(), self.policy()
-        after = iam.get_account_summary()["SummaryMap"]
-        self.assertGreaterEqual(after["Roles"], before["Roles"] + 1)
-        self.assertGreaterEqual(after["Policies"], before["Policies"] + 1)
-        self.assertEqual((6144, 5, 2048), tuple(after[k] for k in ("PolicySizeQuota", "VersionsPerPolicyQuota", "AssumeRolePolicySizeQuota")))
+        got = iam.get_account_summary()["SummaryMap"]
+        self.assertGreater(got["Roles"], 0)
+        self.assertGreater(got["Policies"], 0)
+        self.assertEqual((6144, 5, 2048), tuple(got[k] for k in ("PolicySizeQuota", "VersionsPerPolicyQuota", "AssumeRolePolicySizeQuota")))
 
     def test_authorization_details(self):
         role, policy = self.role(), self.policy()

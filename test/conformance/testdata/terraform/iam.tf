@@ -111,10 +111,6 @@ resource "aws_iam_service_linked_role" "linked" {
   description      = "Scales"
 }
 
-resource "aws_iam_account_alias" "alias" {
-  account_alias = "conformance"
-}
-
 data "aws_iam_policy" "managed" {
   arn = "arn:aws:iam::aws:policy/service-role/AWSLambdaSQSQueueExecutionRole"
 }
