@@ -84,13 +84,14 @@ class Streaming(Case):
         self.assertEqual({}, stream(self.streams, {}, LogType="None").end)
 
     def test_first_byte_while_the_function_runs(self):
-        name = self.node(CODE, "index.js", Timeout=60)
+        name = self.node(CODE, "index.js", Timeout=5)
         answer = lam.invoke_with_response_stream(FunctionName=name, Payload=b'{"hang": true}')
         self.assertEqual(b"first", next(iter(answer["EventStream"]))["PayloadChunk"]["Payload"])
         printed = log_events("/aws/lambda/" + name, "wrote first")
         self.assertTrue(printed)
         self.assertFalse([m for m in printed if m.startswith("END ")])
         answer["EventStream"].close()
+        log_events("/aws/lambda/" + name, "REPORT ")  # it goes on until its time is up
 
     def test_client_that_goes_away(self):
         name = self.node(CODE, "index.js", Timeout=30)
