@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
@@ -144,26 +145,26 @@ func (s *Service) getAccessKeyLastUsed(ctx context.Context, in *iamapi.GetAccess
 	return out, nil
 }
 
-// uses remembers when keys were used last, since the start, to the minute.
-type uses struct {
-	mu sync.Mutex
-	at map[string]time.Time
-}
+// uses remembers when keys were used last, since the start, to the minute. Calls with one key in one minute only read.
+type uses struct{ minutes sync.Map } // of *atomic.Int64, minutes since 1970, by key id
 
 func (u *uses) note(id string) {
-	at := time.Now().UTC().Truncate(time.Minute)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.at == nil {
-		u.at = map[string]time.Time{}
+	minute := time.Now().Unix() / 60
+	known, ok := u.minutes.Load(id)
+	if !ok {
+		known, _ = u.minutes.LoadOrStore(id, new(atomic.Int64))
 	}
-	u.at[id] = at
+	if at := known.(*atomic.Int64); at.Load() != minute {
+		at.Store(minute)
+	}
 }
 
 func (u *uses) last(id string) time.Time {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.at[id]
+	known, ok := u.minutes.Load(id)
+	if !ok {
+		return time.Time{}
+	}
+	return time.Unix(known.(*atomic.Int64).Load()*60, 0).UTC()
 }
 
 // Find implements credential.Finder for the access keys of users. Known keys are answered from memory.
