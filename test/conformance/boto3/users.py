@@ -6,7 +6,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from identity import ALLOW, BASIC, Base
+from identity import ALLOW, BASIC, TRUST, Base
 from suite import ACCOUNT, ENDPOINT, REGION, eventually, iam
 
 ADMIN = "arn:aws:iam::aws:policy/AdministratorAccess"
@@ -204,6 +204,33 @@ class Users(People):
         self.assertFalse(may())
         iam.attach_user_policy(UserName=name, PolicyArn="arn:aws:iam::aws:policy/IAMReadOnlyAccess")
         self.assertTrue(may())
+
+    def test_recreated_role(self):
+        """Who holds a session of a role that was deleted gets nothing from another one of its name."""
+        user = self.user()
+        iam.put_user_policy(UserName=user["UserName"], PolicyName="assume", PolicyDocument=json.dumps({**ALLOW, "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"}]}))
+        me = self.as_user(iam.create_access_key(UserName=user["UserName"])["AccessKey"], "sts")
+        name, trust = self.name("role"), {**TRUST, "Statement": [{**TRUST["Statement"][0], "Principal": {"AWS": user["Arn"]}}]}
+
+        def make():
+            arn = self.role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Arn"]
+            iam.attach_role_policy(RoleName=name, PolicyArn="arn:aws:iam::aws:policy/IAMReadOnlyAccess")
+            return arn
+
+        def session(arn):
+            c = me.assume_role(RoleArn=arn, RoleSessionName="session")["Credentials"]
+            return boto3.client("iam", aws_access_key_id=c["AccessKeyId"], aws_secret_access_key=c["SecretAccessKey"], aws_session_token=c["SessionToken"],
+                                endpoint_url=ENDPOINT, region_name=REGION, config=Config(retries={"total_max_attempts": 1}))
+
+        old = session(make())
+        old.list_groups()
+        self.remove_role(name)
+        with self.refused("AccessDenied", 403):
+            old.list_groups()
+        new = session(make())
+        new.list_groups()
+        with self.refused("AccessDenied", 403):
+            old.list_groups()
 
     def test_no_other_credentials(self):
         name = self.user()["UserName"]
