@@ -263,6 +263,7 @@ func TestSessions(t *testing.T) {
 	// A role that was deleted and made again is another one.
 	w.identities[roleARN].ID = "AROAOTHER"
 	answers(t, try(call.Session{}), "UnrecognizedClientException", "The security token included in the request is invalid.")
+	answers(t, a.Authorize(as(t, worker(call.Session{})), iamapi.ListRoles.Info, &iamapi.ListRolesInput{}), "InvalidClientTokenId", "The security token included in the request is invalid.")
 	delete(w.identities, roleARN)
 	answers(t, try(call.Session{}), "AccessDeniedException", no+"because no identity-based policy allows the lambda:InvokeFunction action")
 	answers(t, newAuthorizer(t, w, Deps{Dev: true}).Authorize(as(t, worker(call.Session{})), lambdaapi.Invoke.Info, invoke), "", "")

@@ -91,16 +91,17 @@ func (a *Authorizer) Knows(op *smithy.OpInfo) bool { return a.rules[op] != nil &
 type denial struct {
 	code   string
 	status int
+	token  string // code for credentials that do not hold any more
 }
 
 func denialOf(svc *smithy.Service) denial {
 	switch {
 	case slices.Contains(svc.Protocols, smithy.Query) || slices.Contains(svc.Protocols, smithy.RESTXML):
-		return denial{"AccessDenied", http.StatusForbidden}
+		return denial{"AccessDenied", http.StatusForbidden, "InvalidClientTokenId"}
 	case slices.Contains(svc.Protocols, smithy.RESTJSON):
-		return denial{"AccessDeniedException", http.StatusForbidden}
+		return denial{"AccessDeniedException", http.StatusForbidden, "UnrecognizedClientException"}
 	}
-	return denial{"AccessDeniedException", http.StatusBadRequest}
+	return denial{"AccessDeniedException", http.StatusBadRequest, "UnrecognizedClientException"}
 }
 
 // Authorize implements gate.Authorizer.
@@ -126,6 +127,7 @@ func (a *Authorizer) Authorize(ctx context.Context, op *smithy.OpInfo, in any) e
 	e := a.pool.Get().(*evaluation)
 	defer a.put(e)
 	e.a, e.ctx, e.info, e.caller, e.in = a, ctx, info, &info.Principal, value
+	e.denial = denialOf(op.Service)
 	for i := range r.checks {
 		c := &r.checks[i]
 		if c.when != nil {
@@ -146,7 +148,7 @@ func (a *Authorizer) Authorize(ctx context.Context, op *smithy.OpInfo, in any) e
 	if err != nil || denied == nil {
 		return err
 	}
-	return a.refuse(e, op.Action(), d, denied, denialOf(op.Service))
+	return a.refuse(e, op.Action(), d, denied, e.denial)
 }
 
 // mayReachOut reports whether an input may name something of another account.
@@ -192,16 +194,17 @@ func (a *Authorizer) Check(ctx context.Context, r Request) error {
 	action := check{action: r.Action}
 	e.check = &action
 	e.add(r.Resource)
+	prefix, _, _ := strings.Cut(r.Action, ":")
+	known, ok := a.denials[prefix]
+	if !ok {
+		known = denial{"AccessDeniedException", http.StatusForbidden, "UnrecognizedClientException"}
+	}
+	e.denial = known
 	d, denied, err := e.decide()
 	if err != nil || denied == nil {
 		return err
 	}
-	prefix, _, _ := strings.Cut(r.Action, ":")
-	refused, ok := a.denials[prefix]
-	if !ok {
-		refused = denial{"AccessDeniedException", http.StatusForbidden}
-	}
-	return a.refuse(e, "", d, denied, refused)
+	return a.refuse(e, "", d, denied, e.denial)
 }
 
 func (a *Authorizer) put(e *evaluation) {
@@ -274,7 +277,7 @@ func (e *evaluation) principal() (subject string, err error) {
 	if e.identity = e.lookup(subject); e.identity != nil && !sameIdentity(e.identity, p) {
 		e.identity = nil
 		if p.Type != call.FederatedUser && !e.a.dev {
-			return "", apierr.New("UnrecognizedClientException", http.StatusForbidden, "The security token included in the request is invalid.")
+			return "", apierr.New(e.denial.token, e.denial.status, "The security token included in the request is invalid.")
 		}
 	}
 	if id := e.identity; id != nil {

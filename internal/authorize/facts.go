@@ -25,6 +25,7 @@ type evaluation struct {
 	extra   iampolicy.Values
 	display string // how IAM's messages name the resource, if not by its ARN
 	err     error  // of a lookup
+	denial  denial // how the service refuses
 
 	request  iampolicy.Request
 	policies iampolicy.Policies

@@ -229,7 +229,7 @@ class Users(People):
             old.list_groups()
         new = session(make())
         new.list_groups()
-        with self.refused("AccessDenied", 403):
+        with self.refused("InvalidClientTokenId", 403, "The security token included in the request is invalid."):
             old.list_groups()
 
     def test_no_other_credentials(self):
