@@ -336,17 +336,25 @@ func (e *Edge) sendStream(w http.ResponseWriter, r *http.Request, res *URLRespon
 			return apierr.New("BadGateway", http.StatusBadGateway, "Internal Server Error").Because(err)
 		}
 	}
+	begun := false
+	begin := func() {
+		begun = true
+		writeHead(w.Header(), out, cross)
+		w.WriteHeader(out.Status)
+	}
+	if res.Prelude != nil { // the client may want to see it long before there is a body
+		begin()
+		w.(http.Flusher).Flush()
+	}
 	buf := make([]byte, 32<<10)
-	n, err := body.Read(buf) // what fails before its first byte can still say so
-	for n == 0 && err == nil {
-		n, err = body.Read(buf)
-	}
-	if err != nil && err != io.EOF {
-		return apierr.New("BadGateway", http.StatusBadGateway, "Internal Server Error").Because(err)
-	}
-	writeHead(w.Header(), out, cross)
-	w.WriteHeader(out.Status)
 	for {
+		n, err := body.Read(buf)
+		if !begun && err != nil && err != io.EOF { // what fails before its first byte can still say so
+			return apierr.New("BadGateway", http.StatusBadGateway, "Internal Server Error").Because(err)
+		}
+		if !begun && (n > 0 || err == io.EOF) {
+			begin()
+		}
 		if n > 0 && hasBody(r, out.Status) {
 			if _, werr := w.Write(buf[:n]); werr != nil {
 				return fmt.Errorf("response broken off: %w", werr)
@@ -359,7 +367,6 @@ func (e *Edge) sendStream(w http.ResponseWriter, r *http.Request, res *URLRespon
 		if err != nil {
 			return apierr.New("BadGateway", http.StatusBadGateway, "the function failed in the midst of its response").Because(err)
 		}
-		n, err = body.Read(buf)
 	}
 }
 

@@ -106,6 +106,25 @@ func TestURLStreamBroken(t *testing.T) {
 	}
 }
 
+// Whoever waits for events wants to know at once that he is connected.
+func TestURLHeadComesFirst(t *testing.T) {
+	pr, pw := io.Pipe()
+	s := httptest.NewServer(newURLEdge(false, edge.FunctionURL{Streams: true, Invoke: gives(edge.URLResponse{Prelude: []byte(`{"statusCode":203}`), Body: pr}, nil)}))
+	defer s.Close()
+	res, err := http.Get(s.URL + "/_mayfly/url/" + testURL + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	go func() {
+		io.WriteString(pw, "late")
+		pw.Close()
+	}()
+	if body, err := io.ReadAll(res.Body); res.StatusCode != 203 || string(body) != "late" || err != nil {
+		t.Errorf("%d %q, %v", res.StatusCode, body, err)
+	}
+}
+
 // Pages may call URLs without signature in development mode too, but must not use that any signature will do.
 func TestURLFromPage(t *testing.T) {
 	for signed, status := range map[bool]int{false: 200, true: 403} {
