@@ -104,8 +104,13 @@ func TestUserAssumesRole(t *testing.T) {
 	}
 }
 
-// A token of an issuer on loopback assumes a role that trusts its subject.
+// A token of an issuer on loopback assumes a role that trusts its subject, whether the operator trusts the issuer or IAM has it.
 func TestWebIdentity(t *testing.T) {
+	t.Run("trusted", func(t *testing.T) { testWebIdentity(t, true) })
+	t.Run("IAM", func(t *testing.T) { testWebIdentity(t, false) })
+}
+
+func testWebIdentity(t *testing.T, trusted bool) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +124,11 @@ func TestWebIdentity(t *testing.T) {
 		json.NewEncoder(w).Encode(map[string]string{"issuer": idp.URL, "jwks_uri": idp.URL + "/keys"})
 	}))
 	defer idp.Close()
-	i := start(t, Config{Issuers: []string{idp.URL}})
+	var config Config
+	if trusted {
+		config.Issuers = []string{idp.URL}
+	}
+	i := start(t, config)
 	host := strings.TrimPrefix(idp.URL, "http://")
 	role := i.putRole("web", `{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"Federated":"arn:aws:iam::000000000000:oidc-provider/`+host+`"},
 		"Action":"sts:AssumeRoleWithWebIdentity","Condition":{"StringEquals":{"`+host+`:sub":"pod-one","`+host+`:aud":"sts.amazonaws.com"}}}}`)
@@ -137,6 +146,22 @@ func TestWebIdentity(t *testing.T) {
 		return &text
 	}
 	client := sts.NewFromConfig(i.sdk())
+	if !trusted {
+		_, err := client.AssumeRoleWithWebIdentity(t.Context(), &sts.AssumeRoleWithWebIdentityInput{RoleArn: role, RoleSessionName: aws.String("pod"), WebIdentityToken: token("pod-one")})
+		wantCode(t, err, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for "+idp.URL)
+		providers := iam.NewFromConfig(i.sdk())
+		made, err := providers.CreateOpenIDConnectProvider(t.Context(), &iam.CreateOpenIDConnectProviderInput{Url: &idp.URL, ClientIDList: []string{"other"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = client.AssumeRoleWithWebIdentity(t.Context(), &sts.AssumeRoleWithWebIdentityInput{RoleArn: role, RoleSessionName: aws.String("pod"), WebIdentityToken: token("pod-one")})
+		wantCode(t, err, "InvalidIdentityToken", "Incorrect token audience")
+		if _, err := providers.AddClientIDToOpenIDConnectProvider(t.Context(), &iam.AddClientIDToOpenIDConnectProviderInput{
+			OpenIDConnectProviderArn: made.OpenIDConnectProviderArn, ClientID: aws.String("sts.amazonaws.com"),
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	out, err := client.AssumeRoleWithWebIdentity(t.Context(), &sts.AssumeRoleWithWebIdentityInput{RoleArn: role, RoleSessionName: aws.String("pod"), WebIdentityToken: token("pod-one")})
 	if err != nil {
 		t.Fatal(err)

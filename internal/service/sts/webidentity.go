@@ -216,7 +216,7 @@ func (s *Service) provider(ctx context.Context, account, issuer string) (provide
 		return providerARN, nil, nil
 	}
 	unknown := stsapi.ErrInvalidIdentityTokenException("No OpenIDConnect provider found in your account for %s", issuer)
-	if scheme != "https" {
+	if scheme != "https" && scheme != "http" {
 		return "", nil, unknown
 	}
 	out, err := iamapi.GetOpenIDConnectProvider.Call(call.AsService(ctx, "sts", account, call.From(ctx).Region), s.deps.IAM,
@@ -226,6 +226,9 @@ func (s *Service) provider(ctx context.Context, account, issuer string) (provide
 	}
 	if err != nil {
 		return "", nil, err
+	}
+	if plain := strings.HasPrefix(*out.Url, "http://"); plain != (scheme == "http") { // IAM takes those on loopback only
+		return "", nil, unknown
 	}
 	return providerARN, append([]string{}, out.ClientIDList...), nil
 }
