@@ -176,6 +176,34 @@ func TestSessions(t *testing.T) {
 	})
 }
 
+// A session that was issued before the clock was set back holds at once, and until the clock says that it expires, however often it is set.
+func TestClockSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		issuer, err := credential.NewIssuer(credential.New().SessionKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := time.Now().Add(time.Hour) // what the clock said
+		p, err := role.Assumed("hello", call.Session{Issued: before, Expires: before.Add(time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := issuer.Issue(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			wait time.Duration
+			want error
+		}{{0, nil}, {time.Hour, nil}, {time.Hour - 1, nil}, {1, credential.ErrExpiredToken}} {
+			time.Sleep(c.wait)
+			if _, err := issuer.Find(t.Context(), s.AccessKeyID, s.SessionToken); err != c.want {
+				t.Errorf("%v before it expires: %v, want %v", time.Until(s.Expiration), err, c.want)
+			}
+		}
+	})
+}
+
 func TestIssueRejects(t *testing.T) {
 	if _, err := credential.NewIssuer([]byte("short")); err == nil {
 		t.Error("a short key is accepted")

@@ -187,9 +187,15 @@ func (e *environment) await(ctx context.Context) *job {
 // keep is how long the environment stays with nothing to do.
 func (e *environment) keep() time.Duration {
 	if e.provisioned {
-		return max(0, e.age-time.Since(e.started))
+		return max(0, e.age-elapsed(e.started, time.Now()))
 	}
 	return e.f.limits.Idle
+}
+
+// elapsed is how much time has passed, by the clock that ran faster: what the wall clock was set forward by, or ran on while the machine
+// slept, has passed for credentials too.
+func elapsed(since, now time.Time) time.Duration {
+	return max(now.Sub(since), now.Round(0).Sub(since.Round(0)))
 }
 
 // freeze stops the processes. It reports whether the environment may stay.

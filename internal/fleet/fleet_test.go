@@ -16,6 +16,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
@@ -686,4 +687,23 @@ func TestEndlessOutput(t *testing.T) {
 		}
 	}
 	<-done
+}
+
+func TestElapsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		time.Sleep(time.Minute)
+		now := time.Now()
+		for _, c := range []struct {
+			since time.Time
+			want  time.Duration
+		}{
+			{begin, time.Minute},
+			{begin.Round(0).Add(-time.Hour), time.Minute + time.Hour}, // only the wall clock knows
+		} {
+			if got := elapsed(c.since, now); got != c.want {
+				t.Errorf("since %v: %v, want %v", c.since, got, c.want)
+			}
+		}
+	})
 }

@@ -240,7 +240,7 @@ func (f *Fleet) release(env *environment, fit bool) (next *job, ok bool) {
 // offerLocked gives an environment that is free the next job, or makes it idle.
 func (f *Fleet) offerLocked(env *environment, fit bool) (next *job, ok bool) {
 	p := env.pool
-	if !fit || env.retired || f.stopping || time.Since(env.started) > env.age {
+	if !fit || env.retired || f.stopping || elapsed(env.started, time.Now()) > env.age {
 		f.replaceLocked(env)
 		return nil, false
 	}

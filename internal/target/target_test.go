@@ -7,6 +7,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/eventsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/s3api"
@@ -133,4 +134,25 @@ func TestPermanent(t *testing.T) {
 			t.Errorf("Permanent(%v) = %t", c.err, got)
 		}
 	}
+}
+
+// FuzzKindOf: what is known as a target is the ARN of a resource that has a name, in one account and region unless it is a bucket.
+func FuzzKindOf(f *testing.F) {
+	for _, s := range []string{function, queue, topic, bus, bucket, "", "arn:aws:sqs:::q", "arn:aws:sqs:r:a:q:x", "arn:aws:s3:r:a:b", "arn:aws:s3:::b/k",
+		"arn:aws:events:r:a:event-bus/", "arn:aws:events:r:a:rule/x", "arn:aws:lambda:us-east-1:111122223333:layer:l", "arn:aws:lambda:us-east-1:111122223333:function:"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		k, err := target.KindOf(s)
+		if err != nil {
+			if err != target.ErrUnknown || k != "" {
+				t.Fatalf("KindOf(%q) = %q, %v", s, k, err)
+			}
+			return
+		}
+		a, err := arn.Parse(s)
+		if err != nil || a.Service != string(k) || a.Resource == "" || (a.Account == "" || a.Region == "") != (k == target.S3) {
+			t.Fatalf("KindOf(%q) = %q; its ARN is %+v, %v", s, k, a, err)
+		}
+	})
 }

@@ -23,12 +23,15 @@ var suites = []struct{ pkg, bench, time string }{
 	{"./internal/server", "IdleEnvironment", "1x"},
 	{"./internal/server", "StartsPerSecond", "300x"},
 	{"./internal/server", "WarmInvoke", "20000x"},
+	{"./internal/server", "Enforcement", "10000x"},
 	{"./internal/server", "Accept|Drain", "5000x"},
 	{"./internal/sandbox/linux", "ColdStart", "40x"},
 	{"./internal/sandbox/linux", "IdleMemory", "1x"},
 	{"./internal/runtimes", "ColdStart", "20x"},
 	{"./internal/runtimeapi", "Invoke$|InvokeProcess", "3000x"},
 	{"./internal/kv/pebblekv", "Commit", "3000x"},
+	{"./internal/lang/iampolicy", "Evaluate", "20000x"},
+	{"./internal/authorize", "AuthorizeInvoke", "20000x"},
 }
 
 // row is one line of the table: a figure, divided by its baseline if it has one, and what is aimed at.
@@ -124,6 +127,9 @@ func rows() []row {
 		row{what: "server, idle memory (PSS)", figure: server + "Program MiB-pss-idle", aim: 40, most: true, decimals: 1, unit: "MiB"},
 		row{what: "server, idle CPU", figure: server + "Program cpu-%-idle", aim: 0.5, most: true, decimals: 1, unit: "%"},
 	)
+	for _, round := range []string{"1", "2", "3"} {
+		all = append(all, row{what: "warm invocations with policies enforced, to without, 8 clients, round " + round, figure: server + "Enforcement/enforced/" + round + " req/s", base: server + "Enforcement/open/" + round + " req/s", aim: 0.97, decimals: 2, unit: "x"})
+	}
 	for _, c := range []string{"1", "16", "128"} {
 		accept := server + "Accept/c=" + c
 		all = append(all, row{what: "asynchronous invocations accepted, " + c + " clients, to the same rows in the store alone", figure: accept + "/mayfly events/s", base: accept + "/kv events/s", decimals: 2, unit: "x"})
@@ -132,6 +138,10 @@ func rows() []row {
 	for _, n := range []string{"16", "128"} {
 		all = append(all, row{what: "durable commits, " + n + " writers, to raw Pebble", figure: kv + "Commit/kv/writers=" + n + " commits/s", base: kv + "Commit/raw/writers=" + n + " commits/s", aim: 0.7, decimals: 2, unit: "x"})
 	}
+	for _, c := range []string{"allowed", "conditions", "variables", "denied"} {
+		all = append(all, row{what: "policy evaluation, 50 statements, " + c, figure: "./internal/lang/iampolicy Evaluate/" + c + " ns/op", aim: 20_000, most: true, unit: "ns"})
+	}
+	all = append(all, row{what: "authorization of an invocation, 50 statements", figure: "./internal/authorize AuthorizeInvoke/user/50_statements ns/op", aim: 20_000, most: true, unit: "ns"})
 	return all
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/fleet"
@@ -425,4 +426,26 @@ func TestLayersComeAndGo(t *testing.T) {
 	if keys := w.keys(); len(keys) != 1 { // the layer, which remembers its numbers
 		t.Errorf("left behind: %q", keys)
 	}
+}
+
+// FuzzParseLayerVersion: what is read of an ARN is what the ARN says.
+func FuzzParseLayerVersion(f *testing.F) {
+	for _, s := range []string{"arn:aws:lambda:us-east-1:111122223333:layer:l:1", "arn:aws:lambda:us-east-1:111122223333:layer:l", "arn:aws:lambda:us-east-1:111122223333:layer:l:01",
+		"arn:aws:lambda:us-east-1:111122223333:layer:l:9223372036854775808", "arn:aws:lambda:us-east-1:111122223333:function:l:1", "arn:aws:lambda:::layer::0", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		c, name, number, ok := parseLayerVersion(s)
+		if !ok {
+			return
+		}
+		if number < 1 {
+			t.Fatalf("parseLayerVersion(%q) is version %d", s, number)
+		}
+		a, err := arn.Parse(s)
+		said, version, _ := strings.Cut(strings.TrimPrefix(a.Resource, "layer:"), ":")
+		if err != nil || a.Account != c.account || a.Region != c.region || said != name || strings.TrimLeft(version, "0") != versionName(number) {
+			t.Fatalf("parseLayerVersion(%q) = %+v %q %d", s, c, name, number)
+		}
+	})
 }
