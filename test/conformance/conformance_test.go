@@ -15,7 +15,7 @@ import (
 
 // TestConformance runs every suite against one server, and stops and starts it again.
 func TestConformance(t *testing.T) {
-	s := newInstance(t)
+	s := newInstance(t, "--async-retry-wait", "200ms")
 	s.start()
 	t.Run("suites", func(t *testing.T) {
 		t.Run("terraform", func(t *testing.T) { t.Parallel(); terraform(t, s) })
