@@ -24,7 +24,7 @@ import (
 // control is what a client of the control plane was told, by its own counting.
 type control struct {
 	mu       sync.Mutex
-	versions map[string]string // number to CodeSha256
+	versions map[string]string // number to Description
 	layers   map[int64]string  // number to CodeSha256
 	aliases  map[string]string // name to version
 	allowed  undecided[bool]   // whether the user may look at the function
@@ -85,15 +85,14 @@ func TestControlPlaneSurvivesKills(t *testing.T) {
 		}
 		ctx := t.Context()
 		client(func(n int) {
-			g := f
-			g.version = fmt.Sprintf("%d-%d", round, n)
-			if _, err := s.lambda().UpdateFunctionCode(ctx, &lambda.UpdateFunctionCodeInput{FunctionName: new("versions"), ZipFile: g.archive()}); err != nil {
+			description := fmt.Sprintf("%d-%d", round, n)
+			if _, err := s.lambda().UpdateFunctionConfiguration(ctx, &lambda.UpdateFunctionConfigurationInput{FunctionName: new("versions"), Description: &description}); err != nil {
 				return
 			}
 			s.updated(ctx, "versions")
 			if out, err := s.lambda().PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: new("versions")}); err == nil {
 				c.mu.Lock()
-				c.versions[*out.Version] = *out.CodeSha256
+				c.versions[*out.Version] = *out.Description
 				c.mu.Unlock()
 			}
 		})
@@ -247,13 +246,13 @@ func (s *instance) checkVersions(ctx context.Context, c *control) {
 			s.t.Fatal(err)
 		}
 		for _, v := range page.Versions {
-			there[*v.Version] = *v.CodeSha256
+			there[*v.Version] = *v.Description
 			last = *v.Version
 		}
 	}
-	for number, sum := range c.versions {
-		if there[number] != sum {
-			s.t.Errorf("version %s has code %q, acknowledged was %q", number, there[number], sum)
+	for number, description := range c.versions {
+		if there[number] != description {
+			s.t.Errorf("version %s is %q, acknowledged was %q", number, there[number], description)
 		}
 	}
 	if last == "" || last == "$LATEST" {
