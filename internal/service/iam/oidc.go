@@ -18,7 +18,7 @@ const (
 	maxThumbprints = 5
 )
 
-// providerHost returns the host and path of an issuer's URL, under which the provider is known, or "" if the URL will not do. AWS wants
+// providerHost returns the host and path of an issuer's URL, under which the provider is known and to which tokens must agree to the letter, or "" if the URL will not do. AWS wants
 // https; plain http is taken for loopback, where an installation's own issuer may run.
 func providerHost(issuer string) string {
 	u, err := url.Parse(issuer)
@@ -34,7 +34,7 @@ func providerHost(issuer string) string {
 	default:
 		return ""
 	}
-	return strings.TrimSuffix(u.Host+u.Path, "/")
+	return u.Host + u.Path
 }
 
 func providerARN(account, host string) string {

@@ -128,7 +128,7 @@ func accessKeyKey(id string) []byte { return kv.Key("iam.key", id) }
 
 // oidcProvider is the record of one OpenID Connect provider.
 type oidcProvider struct {
-	Host        string    `json:"host"`   // and path of the issuer, without a slash at the end
+	Host        string    `json:"host"`   // and path of the issuer
 	Scheme      string    `json:"scheme"` // https, or http for loopback
 	ClientIDs   []string  `json:"clientIds,omitempty"`
 	Thumbprints []string  `json:"thumbprints,omitempty"`

@@ -104,12 +104,19 @@ func (k *keySets) fetch(ctx context.Context, issuer string) (keys jose.JSONWebKe
 	if configuration.Issuer != issuer {
 		return keys, fmt.Errorf("the configuration of %s is that of %s", issuer, configuration.Issuer)
 	}
-	at, err := url.Parse(configuration.Keys)
-	if err != nil || at.Scheme != "https" && !(at.Scheme == "http" && strings.HasPrefix(issuer, "http:")) {
+	if !mayHaveKeysAt(issuer, configuration.Keys) {
 		return keys, fmt.Errorf("issuer %s has its keys at %q", issuer, configuration.Keys)
 	}
 	err = k.get(ctx, configuration.Keys, &keys)
 	return keys, err
+}
+
+// mayHaveKeysAt reports whether an issuer may send the server to a URL for its keys: with TLS to any with TLS, without, as a user may
+// have named one on loopback, to itself only.
+func mayHaveKeysAt(issuer, keys string) bool {
+	from, err1 := url.Parse(issuer)
+	to, err2 := url.Parse(keys)
+	return err1 == nil && err2 == nil && from.Scheme == to.Scheme && (from.Scheme == "https" || from.Host == to.Host)
 }
 
 func (k *keySets) get(ctx context.Context, at string, out any) error {
