@@ -82,15 +82,19 @@ func (f *Fleet) admit(j *job) (env *environment, wait time.Duration, err error) 
 	if err := f.acceptLocked(s, j.req.Background); err != nil {
 		return nil, 0, err
 	}
-	if env := pop(&p.provisioned); env != nil {
-		return env, 0, nil
+	for env := pop(&p.provisioned); env != nil; env = pop(&p.provisioned) {
+		if !f.staleLocked(env) {
+			return env, 0, nil
+		}
 	}
 	slot := f.onDemandLocked(s)
 	if slot {
 		j.occupyLocked(s)
-		if env := pop(&p.idle); env != nil {
+		for env := pop(&p.idle); env != nil; env = pop(&p.idle) {
 			f.idleMB -= env.fn.MemoryMB
-			return env, 0, nil
+			if !f.staleLocked(env) {
+				return env, 0, nil
+			}
 		}
 	}
 	j.start = make(chan *environment, 1)
@@ -107,6 +111,18 @@ func (f *Fleet) admit(j *job) (env *environment, wait time.Duration, err error) 
 		p.enqueueLocked(j)
 	}
 	return nil, wait, err
+}
+
+// staleLocked ends env, which is out of its pool, if it is so old that its credentials may not hold: the clock was set forward, or the
+// machine slept, while it was idle.
+func (f *Fleet) staleLocked(env *environment) bool {
+	if elapsed(env.started, time.Now()) <= env.age+f.limits.Idle {
+		return false
+	}
+	env.retired = true
+	f.replaceLocked(env)
+	close(env.retire)
+	return true
 }
 
 // pop takes the newest of idle environments.

@@ -38,3 +38,26 @@ func TestProvisionLeavesRoom(t *testing.T) {
 	h.Provision("greedy", nil)
 	h.await("end of all but the other", func() bool { return h.Stats().Environments == 1 })
 }
+
+// Environments that a jump of the clock has made too old serve nobody, and those that were provisioned are replaced.
+func TestStaleEnvironments(t *testing.T) {
+	h := newHarness(t, testLimits())
+	fn := h.function()
+	h.invoke(fn, `{}`)
+	h.Provision("p", []Provision{{fn, 1}})
+	h.await("provisioned environment", func() bool { return h.Provisioned("p").Available == 1 && h.Stats().Busy == 0 })
+	h.await("idle environment", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		p := h.pools[fn.key("")]
+		return len(p.idle) == 1 && len(p.provisioned) == 1
+	})
+	h.mu.Lock()
+	for env := range h.environments {
+		env.started = env.started.Add(-24 * time.Hour)
+	}
+	h.mu.Unlock()
+	h.check(h.invoke(fn, `{"do":"count"}`), "", `1`, initLine+startLine+endLine+coldReport+"\n")
+	h.await("replacement", func() bool { return h.Provisioned("p").Available == 1 })
+	h.check(h.invoke(fn, `{"do":"env","arg":"AWS_LAMBDA_INITIALIZATION_TYPE"}`), "", `"provisioned-concurrency"`, startLine+endLine+warmReport+"\n")
+}
