@@ -67,7 +67,7 @@ func TestStream(t *testing.T) {
 		{"fails", `{"do":"stream","arg":"error","bytes":3}`, 3, "Function.Broken", `{"errorMessage":"broken"}`, ""},
 		{"times out", `{"do":"stream","arg":"hang"}`, 0, "Sandbox.Timedout",
 			`{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ` + requestID + ` Error: Task timed out after 1.00 seconds"}`, "Status: timeout"},
-		{"exits", `{"do":"stream","arg":"exit","bytes":5000000}`, some, "Runtime.ExitError", // more than fits anywhere on the way, so that it has begun before the exit
+		{"exits", `{"do":"stream","arg":"exit","bytes":1000000}`, some, "Runtime.ExitError", // more than fits anywhere on the way, so that it has begun before the exit
 			`{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ` + requestID + ` Error: Runtime exited with error: exit status 4"}`, "Status: error\tError Type: Runtime.ExitError"},
 	}
 	h := newHarness(t, testLimits())
