@@ -124,6 +124,12 @@ resource "aws_lambda_alias" "live" {
   function_version = aws_lambda_function.function.version
 }
 
+resource "aws_lambda_provisioned_concurrency_config" "live" {
+  function_name                     = aws_lambda_alias.live.function_name
+  qualifier                         = aws_lambda_alias.live.name
+  provisioned_concurrent_executions = var.memory / 128
+}
+
 resource "aws_lambda_function" "function" {
   function_name    = "conformance"
   description      = "Greets"
@@ -136,6 +142,8 @@ resource "aws_lambda_function" "function" {
   timeout          = 10
   publish          = true
   layers           = [aws_lambda_layer_version.layer.arn]
+
+  reserved_concurrent_executions = 3
 
   code_signing_config_arn = aws_lambda_code_signing_config.signing.arn
 
