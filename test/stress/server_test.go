@@ -215,7 +215,8 @@ func (s *instance) kill() {
 	s.cmd = nil
 }
 
-func (s *instance) lambda() *lambda.Client       { return lambda.NewFromConfig(s.config) }
+func (s *instance) lambda() *lambda.Client { return lambda.NewFromConfig(s.config) }
+
 // logs reads what was stored. Unlike the calls that are counted, reads are tried again: the SDK's client now and then closes a
 // connection under its own hands ("use of closed network connection"), which it takes for a reason to try again itself.
 func (s *instance) logs() *cloudwatchlogs.Client {
