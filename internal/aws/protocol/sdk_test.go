@@ -244,7 +244,7 @@ func TestLambdaStreamClient(t *testing.T) {
 	})
 	endpoint := server(t, mux)
 	c := lambda.NewFromConfig(config(t, endpoint))
-	out, err := c.InvokeWithResponseStream(t.Context(), &lambda.InvokeWithResponseStreamInput{FunctionName: new("f"), Payload: []byte("{}")})
+	out, err := c.InvokeWithResponseStream(t.Context(), &lambda.InvokeWithResponseStreamInput{FunctionName: new("f")}) // a body may cost the SDK its connection
 	if err != nil {
 		t.Fatal(err)
 	}
