@@ -117,7 +117,7 @@ func (e *Edge) serveURL(w http.ResponseWriter, r *http.Request) {
 			if began {
 				panic(http.ErrAbortHandler)
 			}
-			urlError(out, http.StatusInternalServerError, "Internal Server Error")
+			urlError(out, http.StatusInternalServerError, "", errBadGateway.Message)
 		}
 	}()
 	err := e.answerURL(out, r, info)
@@ -140,7 +140,7 @@ func (e *Edge) serveURL(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 		status, message := urlMessage(ae)
-		urlError(out, status, message)
+		urlError(out, status, ae.Code, message)
 		return
 	}
 	e.opts.Log.LogAttrs(r.Context(), level, "function URL", attrs...)
@@ -184,7 +184,8 @@ func urlMessage(e *apierr.Error) (status int, message string) {
 	return http.StatusInternalServerError, errBadGateway.Message
 }
 
-func urlError(w http.ResponseWriter, status int, message string) {
+// urlError writes an error. Its code is told in a header, as by the API, if it is the client's.
+func urlError(w http.ResponseWriter, status int, code, message string) {
 	h := w.Header()
 	if status >= http.StatusInternalServerError && message == errBadGateway.Message {
 		h.Set("Content-Type", "text/plain")
@@ -193,6 +194,7 @@ func urlError(w http.ResponseWriter, status int, message string) {
 		return
 	}
 	h.Set("Content-Type", "application/json")
+	h.Set("X-Amzn-Errortype", code)
 	w.WriteHeader(status)
 	b, _ := json.Marshal(struct{ Message string }{message})
 	w.Write(b)
@@ -260,8 +262,10 @@ func (e *Edge) answerURL(w http.ResponseWriter, r *http.Request, info *call.Info
 func (e *Edge) urlEvent(w http.ResponseWriter, r *http.Request, info *call.Info, u *FunctionURL, req *urlRequest) ([]byte, error) {
 	var sig sigv4.Signature
 	var secret string
-	info.Region, info.Account = u.Region, ""
-	if u.Signed {
+	info.Region = u.Region
+	if !u.Signed {
+		info.Account = "" // nobody's
+	} else {
 		var err error
 		if sig, err = sigv4.Parse(r); isMissing(err) {
 			return nil, errForbidden

@@ -79,6 +79,9 @@ func TestURLAnswers(t *testing.T) {
 		if res.StatusCode != c.status || string(body) != c.body {
 			t.Errorf("%s: %d %q, want %d %q", what, res.StatusCode, body, c.status, c.body)
 		}
+		if kind := res.Header.Get("X-Amzn-Errortype"); kind != map[int]string{403: "AccessDeniedException", 429: "TooManyRequestsException"}[c.status] {
+			t.Errorf("%s: type %q", what, kind)
+		}
 		s.Close()
 	}
 }
@@ -139,6 +142,28 @@ func TestURLFromPage(t *testing.T) {
 		w := httptest.NewRecorder()
 		if e.ServeHTTP(w, r); w.Code != status {
 			t.Errorf("signed %v: %d %s", signed, w.Code, w.Body)
+		}
+	}
+}
+
+// In development mode whoever signs with made-up keys is root of the server's account, to which the functions belong.
+func TestURLSignedWithAnything(t *testing.T) {
+	account := ""
+	e := newURLEdge(true, edge.FunctionURL{Signed: true, Invoke: func(ctx context.Context, event []byte) (*edge.URLResponse, error) {
+		info := call.From(ctx)
+		account = info.Account
+		if want := "arn:aws:iam::" + info.Account + ":root"; info.Principal.ARN != want || !strings.Contains(string(event), want) {
+			t.Errorf("%v, %s", info.Principal, event)
+		}
+		return &edge.URLResponse{Payload: []byte(`1`)}, nil
+	}})
+	for key, want := range map[string]string{"made-up": credential.New().Account, "123456789012": "123456789012"} {
+		r := httptest.NewRequest("GET", "/_mayfly/url/"+testURL+"/", nil)
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+key+"/20261124/eu-west-1/lambda/aws4_request, SignedHeaders=host;x-amz-date, Signature=00")
+		r.Header.Set("X-Amz-Date", "20261124T000000Z")
+		w := httptest.NewRecorder()
+		if e.ServeHTTP(w, r); w.Code != 200 || account != want {
+			t.Errorf("%s: %d %s, account %q", key, w.Code, w.Body, account)
 		}
 	}
 }
