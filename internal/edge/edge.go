@@ -152,7 +152,7 @@ func (e *Edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !isFunctionURL(r) && !e.cors(w, r) { // functions have their own rules of who may call them
 		return
 	}
-	if r.URL.Path == "/_mayfly/health" { // answers in every state
+	if r.URL.Path == "/_mayfly/health" && !isURLHost(r.Host) { // answers in every state
 		e.health(w, r)
 		return
 	}

@@ -67,10 +67,12 @@ type urlRequest struct {
 
 // isFunctionURL reports whether a request is to a function URL, by its path or by its host name, ID.lambda-url.REGION.anything.
 func isFunctionURL(r *http.Request) bool {
-	if strings.HasPrefix(r.URL.Path, urlPath) {
-		return true
-	}
-	id, rest, _ := strings.Cut(r.Host, ".")
+	return isURLHost(r.Host) || strings.HasPrefix(r.URL.Path, urlPath)
+}
+
+// isURLHost reports whether a host is a function URL's, all of whose paths are the function's.
+func isURLHost(host string) bool {
+	id, rest, _ := strings.Cut(strings.ToLower(host), ".")
 	return isURLID(id) && strings.HasPrefix(rest, "lambda-url.")
 }
 
@@ -85,11 +87,11 @@ func isURLID(s string) bool {
 
 func newURLRequest(r *http.Request) (u urlRequest) {
 	u.path, u.query = splitTarget(r)
-	host := r.Host
+	host := strings.ToLower(r.Host)
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	if rest, ok := strings.CutPrefix(u.path, urlPath); ok {
+	if rest, ok := strings.CutPrefix(u.path, urlPath); ok && !isURLHost(r.Host) {
 		u.id, u.path, _ = strings.Cut(rest, "/")
 		u.path = "/" + u.path
 		return u

@@ -168,6 +168,28 @@ func TestURLSignedWithAnything(t *testing.T) {
 	}
 }
 
+// A function has all paths of its host, whose name has no case.
+func TestURLHost(t *testing.T) {
+	e := newURLEdge(false, edge.FunctionURL{Invoke: func(_ context.Context, event []byte) (*edge.URLResponse, error) {
+		return &edge.URLResponse{Payload: event}, nil
+	}})
+	host := strings.ToUpper(testURL) + ".Lambda-URL.eu-west-1.localhost:4566"
+	for _, path := range []string{"/", "/_mayfly/health", "/_mayfly/url/" + strings.Repeat("x", 32) + "/", "/2015-03-31/functions"} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, r)
+		var got struct {
+			RawPath string
+			Context struct{ DomainName, APIID string } `json:"requestContext"`
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || got.RawPath != path || got.Context.APIID != testURL ||
+			got.Context.DomainName != testURL+".lambda-url.eu-west-1.localhost" {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+}
+
 func FuzzFunctionURL(f *testing.F) {
 	f.Add("/a%2fb/%zz?x=%zz", "X-Own", "v", []byte("body"), []byte(`{"statusCode":200,"headers":{"a":"b"}}`))
 	f.Add("//", "Cookie", "a;;b=\xff", []byte{0xff}, []byte(`{"statusCode":304,"cookies":["\n"]}`))
