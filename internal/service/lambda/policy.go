@@ -151,6 +151,9 @@ func (c scope) holder(r kv.Reader, ref reference) (h holder, err error) {
 	if _, err := c.find(r, ref.name, ""); err != nil {
 		return h, err
 	}
+	if strings.Contains(ref.qualifier, "$") { // may be asked for, and is no alias's name
+		return h, lambdaapi.ErrResourceNotFoundException("Function not found: %s", c.qualifiedARN(ref.name, ref.qualifier))
+	}
 	h.alias, err = getAlias(r, c, ref.name, ref.qualifier)
 	if err == nil && h.alias == nil {
 		err = lambdaapi.ErrResourceNotFoundException("Cannot find alias arn: %s", c.qualifiedARN(ref.name, ref.qualifier))
@@ -298,16 +301,17 @@ func (s *Service) getPolicy(ctx context.Context, in *lambdaapi.GetPolicyInput) (
 	}
 	out := &lambdaapi.GetPolicyOutput{}
 	err = s.db.View(ctx, func(r kv.Reader) error {
-		h, err := c.holder(r, ref)
-		if err != nil {
-			return err
-		}
+		// AWS does not tell apart what has no policy and what does not exist.
 		p, err := getPolicyRow(r, c, ref.name, ref.qualifier)
 		if err != nil {
 			return err
 		}
 		if len(p.Statements) == 0 {
 			return lambdaapi.ErrResourceNotFoundException("The resource you requested does not exist.")
+		}
+		h, err := c.holder(r, ref)
+		if err != nil {
+			return err
 		}
 		out.Policy, out.RevisionId = new(p.document(c.qualifiedARN(ref.name, ref.qualifier))), new(h.revision())
 		return nil

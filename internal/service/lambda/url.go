@@ -171,6 +171,9 @@ func (s *Service) updateFunctionURLConfig(ctx context.Context, in *lambdaapi.Upd
 	}
 	var u *functionURL
 	err = s.db.Update(ctx, func(tx kv.Tx) (err error) {
+		if err := c.urlHolder(tx, ref); err != nil {
+			return err
+		}
 		if u, err = c.findURL(tx, ref); err != nil {
 			return err
 		}

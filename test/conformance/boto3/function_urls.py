@@ -169,10 +169,13 @@ class URLs(Case):
         for call in (lam.get_function_url_config, lam.delete_function_url_config, lam.update_function_url_config):
             with self.not_found("The resource you requested does not exist."):
                 call(FunctionName=name)
-        with self.not_found("Function does not exist"):
-            lam.create_function_url_config(FunctionName="nope", AuthType="NONE")
-        with self.not_found("Function does not exist"):
-            lam.create_function_url_config(FunctionName=name, Qualifier="none", AuthType="NONE")
+        for call in (lam.create_function_url_config, lam.update_function_url_config):
+            for missing in ({"FunctionName": "nope"}, {"FunctionName": name, "Qualifier": "none"}):
+                with self.not_found("Function does not exist"):
+                    call(AuthType="NONE", **missing)
+        for call in (lam.get_function_url_config, lam.delete_function_url_config):
+            with self.not_found("The resource you requested does not exist."):
+                call(FunctionName="nope")
 
     def test_alias(self):
         name = self.python(ECHO, Publish=True)
@@ -211,8 +214,11 @@ class URLs(Case):
     def test_policy(self):
         name = self.python(ECHO)
         arn = function_arn(name)
-        with self.not_found("The resource you requested does not exist."):
-            lam.get_policy(FunctionName=name)
+        for missing in ({"FunctionName": name}, {"FunctionName": name, "Qualifier": "42"}, {"FunctionName": name, "Qualifier": "none"}, {"FunctionName": "nope"}):
+            with self.not_found("The resource you requested does not exist."):
+                lam.get_policy(**missing)
+        with self.not_found(f"Function not found: {arn}:with-$"):
+            lam.add_permission(FunctionName=name, Qualifier="with-$", StatementId="s3", Action="lambda:InvokeFunction", Principal="*")
         added = lam.add_permission(FunctionName=name, StatementId="s3", Action="lambda:InvokeFunction", Principal="s3.amazonaws.com", SourceArn="arn:aws:s3:::b")
         self.assertEqual(201, added["ResponseMetadata"]["HTTPStatusCode"])
         statement = f'{{"Sid":"s3","Effect":"Allow","Principal":{{"Service":"s3.amazonaws.com"}},"Action":"lambda:InvokeFunction","Resource":"{arn}","Condition":{{"ArnLike":{{"AWS:SourceArn":"arn:aws:s3:::b"}}}}}}'
