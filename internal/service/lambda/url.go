@@ -191,7 +191,7 @@ func (s *Service) updateFunctionURLConfig(ctx context.Context, in *lambdaapi.Upd
 	d := c.describeURL(ctx, ref, u)
 	return &lambdaapi.UpdateFunctionUrlConfigOutput{
 		FunctionUrl: d.FunctionUrl, FunctionArn: d.FunctionArn, AuthType: d.AuthType, Cors: d.Cors,
-		CreationTime: d.CreationTime, LastModifiedTime: d.LastModifiedTime, InvokeMode: d.InvokeMode,
+		CreationTime: d.CreationTime, LastModifiedTime: d.LastModifiedTime, InvokeMode: optional(&u.Mode), // as AWS, only if it was ever given
 	}, nil
 }
 

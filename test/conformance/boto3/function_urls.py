@@ -160,6 +160,8 @@ class URLs(Case):
         changed = lam.update_function_url_config(FunctionName=name, AuthType="AWS_IAM", Cors={})
         self.assertEqual(("AWS_IAM", made["FunctionUrl"], made["CreationTime"]), (changed["AuthType"], changed["FunctionUrl"], changed["CreationTime"]))
         self.assertNotIn("Cors", changed)
+        self.assertNotIn("InvokeMode", changed)
+        self.assertEqual("BUFFERED", lam.get_function_url_config(FunctionName=name)["InvokeMode"])
         self.assertEqual("AWS_IAM", lam.get_function_url_config(FunctionName=name)["AuthType"])
         lam.delete_alias(FunctionName=name, Name="live")
         lam.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
