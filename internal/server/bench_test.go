@@ -44,6 +44,24 @@ func BenchmarkWarmInvoke(b *testing.B) {
 	i.create("echo", lambda.CreateFunctionInput{Code: echoCode(b), MemorySize: aws.Int32(1769)})
 	call := i.signed(b, "/2015-03-31/functions/echo/invocations", payload)
 
+	to, proxy := benchProxy(b)
+	plain := fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(payload), payload)
+
+	for _, c := range []int{1, 8, 32} {
+		b.Run(fmt.Sprintf("c=%d/client", c), func(b *testing.B) { // straight to the server behind the proxy: the client's own share
+			load(b, to.Host, plain, payload, c)
+		})
+		b.Run(fmt.Sprintf("c=%d/proxy", c), func(b *testing.B) {
+			load(b, proxy.Listener.Addr().String(), plain, payload, c)
+		})
+		b.Run(fmt.Sprintf("c=%d/mayfly", c), func(b *testing.B) {
+			load(b, i.Addr().String(), call, payload, c)
+		})
+	}
+}
+
+// benchProxy is a reverse proxy and the server behind it, in a process of its own, that the benchmarks compare with.
+func benchProxy(b *testing.B) (to *url.URL, proxy *httptest.Server) {
 	backend := exec.Command(os.Args[0])
 	backend.Env = append(os.Environ(), "MAYFLY_BENCH_BACKEND=1")
 	out, err := backend.StdoutPipe()
@@ -61,27 +79,15 @@ func BenchmarkWarmInvoke(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	to, err := url.Parse("http://" + strings.TrimSpace(addr))
+	to, err = url.Parse("http://" + strings.TrimSpace(addr))
 	if err != nil {
 		b.Fatal(err)
 	}
 	reverse := httputil.NewSingleHostReverseProxy(to)
 	reverse.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
-	proxy := httptest.NewServer(reverse)
+	proxy = httptest.NewServer(reverse)
 	b.Cleanup(proxy.Close)
-	plain := fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(payload), payload)
-
-	for _, c := range []int{1, 8, 32} {
-		b.Run(fmt.Sprintf("c=%d/client", c), func(b *testing.B) { // straight to the server behind the proxy: the client's own share
-			load(b, to.Host, plain, payload, c)
-		})
-		b.Run(fmt.Sprintf("c=%d/proxy", c), func(b *testing.B) {
-			load(b, proxy.Listener.Addr().String(), plain, payload, c)
-		})
-		b.Run(fmt.Sprintf("c=%d/mayfly", c), func(b *testing.B) {
-			load(b, i.Addr().String(), call, payload, c)
-		})
-	}
+	return to, proxy
 }
 
 // signed is a request to invoke by root, as bytes.
@@ -199,6 +205,13 @@ func benchBackend() {
 	}
 	fmt.Println(ln.Addr())
 	http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if left, err := strconv.Atoi(r.FormValue("stream")); err == nil {
+			for piece := make([]byte, 64<<10); left > 0; left -= len(piece) {
+				w.Write(piece[:min(left, len(piece))])
+				w.(http.Flusher).Flush()
+			}
+			return
+		}
 		body, _ := io.ReadAll(r.Body)
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(body)

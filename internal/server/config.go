@@ -35,6 +35,9 @@ type Config struct {
 	ConcurrencyRate  int // synchronous invocations in a second for each unit of it; 0 means 10, below 0 no limit
 	ConcurrencyBurst int // environments that a function may add in 10 seconds; 0 means 1000, below 0 no limit
 
+	// StreamRate is how many bytes of a streamed response pass in a second, after the first 6 MiB; 0 means AWS's 2 MiB, below 0 no limit.
+	StreamRate int64
+
 	// AsyncRetryWait is the wait before the first retry of a failed asynchronous invocation; 0 means AWS's minute. The other waits of
 	// asynchronous invocations keep their proportion to it.
 	AsyncRetryWait time.Duration

@@ -82,6 +82,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	c.meter = meter.New(c.db, s.log)
 	roles := &roles{issuer: s.issuer, identities: c.iam, checker: c.authorizer, dev: s.config.Dev, log: s.log}
 	limits := fleet.DefaultLimits(s.config.MemoryMB)
+	limits.StreamRate = s.config.StreamRate
 	limits.Concurrency, limits.Rate, limits.Burst = s.config.Concurrency, s.config.ConcurrencyRate, s.config.ConcurrencyBurst
 	c.fleet = fleet.New(fleet.Deps{
 		Driver:      s.driver,

@@ -25,6 +25,8 @@ var suites = []struct{ pkg, bench, time string }{
 	{"./internal/server", "WarmInvoke", "20000x"},
 	{"./internal/server", "Enforcement", "10000x"},
 	{"./internal/server", "Accept|Drain", "5000x"},
+	{"./internal/server", "FirstByte", "1000x"},
+	{"./internal/server", "Throughput", "10x"},
 	{"./internal/sandbox/linux", "ColdStart", "40x"},
 	{"./internal/sandbox/linux", "IdleMemory", "1x"},
 	{"./internal/runtimes", "ColdStart", "20x"},
@@ -135,6 +137,12 @@ func rows() []row {
 		all = append(all, row{what: "asynchronous invocations accepted, " + c + " clients, to the same rows in the store alone", figure: accept + "/mayfly events/s", base: accept + "/kv events/s", decimals: 2, unit: "x"})
 	}
 	all = append(all, row{what: "asynchronous invocations accepted and run, 16 clients", figure: server + "Drain events/s", unit: "/s"})
+	for _, by := range []struct{ name, what string }{{"url", "a function URL"}, {"api", "InvokeWithResponseStream"}} {
+		all = append(all,
+			row{what: "first byte of a stream, by " + by.what + ", to a reverse proxy", figure: server + "FirstByte/" + by.name + " p50-us", base: server + "FirstByte/proxy p50-us", most: true, decimals: 2, unit: "x"},
+			row{what: "throughput of a stream of 100 MiB, by " + by.what + ", to a reverse proxy", figure: server + "Throughput/" + by.name + " MB/s", base: server + "Throughput/proxy MB/s", decimals: 2, unit: "x"},
+		)
+	}
 	for _, n := range []string{"16", "128"} {
 		all = append(all, row{what: "durable commits, " + n + " writers, to raw Pebble", figure: kv + "Commit/kv/writers=" + n + " commits/s", base: kv + "Commit/raw/writers=" + n + " commits/s", aim: 0.7, decimals: 2, unit: "x"})
 	}

@@ -1,4 +1,5 @@
-// Command bootstrap is a custom runtime of the fewest instructions, for measuring cold starts: it answers every event with itself.
+// Command bootstrap is a custom runtime of the fewest instructions, for measuring cold starts: it answers every event with itself,
+// after {"sleep":MILLISECONDS}, or with as many bytes as stream=N in it says, in a stream.
 package main
 
 import (
@@ -24,6 +25,12 @@ func main() {
 		if ms, ok := bytes.CutPrefix(event, []byte(`{"sleep":`)); ok {
 			n, _ := strconv.Atoi(string(bytes.TrimSuffix(ms, []byte("}"))))
 			time.Sleep(time.Duration(n) * time.Millisecond)
+		}
+		if _, n, ok := bytes.Cut(event, []byte("stream=")); ok {
+			n, _, _ = bytes.Cut(n, []byte(`"`))
+			stream(conn, api, id, string(n))
+			response(r)
+			continue
 		}
 		io.WriteString(conn, "POST /2018-06-01/runtime/invocation/"+id+"/response HTTP/1.1\r\nHost: "+api+
 			"\r\nContent-Length: "+strconv.Itoa(len(event))+"\r\n\r\n"+string(event))
@@ -51,4 +58,19 @@ func response(r *bufio.Reader) (id string, body []byte) {
 			id = string(value)
 		}
 	}
+}
+
+var piece = bytes.Repeat([]byte("x"), 64<<10)
+
+func stream(conn net.Conn, api, id, length string) {
+	io.WriteString(conn, "POST /2018-06-01/runtime/invocation/"+id+"/response HTTP/1.1\r\nHost: "+api+
+		"\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n\r\n")
+	left, _ := strconv.Atoi(length)
+	for left > 0 {
+		n := min(left, len(piece))
+		chunk := append(strconv.AppendInt(nil, int64(n), 16), "\r\n"...)
+		conn.Write(append(append(chunk, piece[:n]...), "\r\n"...))
+		left -= n
+	}
+	io.WriteString(conn, "0\r\n\r\n")
 }
