@@ -166,7 +166,7 @@ class Provisioned(Case):
         with self.invalid(r"^Specified ConcurrentExecutions for function is greater than account's unreserved concurrency \[\d+\]\.$"):
             put("live", 1001)
         with self.invalid("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100]."):
-            put("live", lam.get_account_settings()["AccountLimit"]["UnreservedConcurrentExecutions"] - 99)
+            put("live", 950)
         self.put(name, "1", 1)
         with self.refused("ResourceConflictException", 409, "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version", Type="User"):
             put("live")
