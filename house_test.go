@@ -51,6 +51,7 @@ const policy = `
 	internal/sandbox/linux   : internal/sandbox
 	internal/sandbox/sandboxtest : internal/sandbox
 	internal/credential   : internal/arn internal/call
+	internal/sequence     : internal/kv
 	internal/durable      : internal/group internal/kv
 
 	# L3: engines

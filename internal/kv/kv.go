@@ -137,6 +137,20 @@ type Tx interface {
 
 	// Delete removes key, which need not exist.
 	Delete(key []byte)
+
+	// Discard removes every key of r at the cost of one write, however many
+	// there are. It is for keys that no other transaction reads or writes any
+	// more, such as those of a generation that was given up: it conflicts with
+	// nothing. The transaction itself does not see it, and should write nothing in r.
+	Discard(r Range)
+
+	// OnEnd has fn called once this run of the transaction has ended, before
+	// Update returns or runs again: with true when what it wrote is durable and
+	// Views that begin now see it, else with false, also when a failure of the
+	// store leaves open what became of it. It is for what lives in memory beside
+	// the store. Functions are called in order, by the goroutine of the Update; they
+	// should be quick and must not use the transaction.
+	OnEnd(fn func(committed bool))
 }
 
 // Entry is one key and its value. Both are the caller's, to keep and to change.

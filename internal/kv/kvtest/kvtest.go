@@ -13,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
@@ -31,6 +33,8 @@ func Run(t *testing.T, open func(t *testing.T) kv.DB) {
 		{"Page", testPage},
 		{"OwnWrites", testOwnWrites},
 		{"Abort", testAbort},
+		{"Discard", testDiscard},
+		{"OnEnd", testOnEnd},
 		{"Panic", testPanic},
 		{"Limits", testLimits},
 		{"Large", testLarge},
@@ -348,6 +352,88 @@ func testAbort(t *testing.T, db kv.DB) {
 		t.Errorf("View returned %v, not the error as it is", err)
 	}
 	want(t, "stored", stored(t, db), "a=1")
+}
+
+func testDiscard(t *testing.T, db kv.DB) {
+	for _, k := range []string{"a", "b", "ba", "bb", "c"} {
+		set(t, db, k, "1")
+	}
+	update(t, db, func(tx kv.Tx) {
+		tx.Discard(kv.Range{Start: []byte("x"), End: []byte("b")}) // nothing
+		tx.Discard(kv.RawPrefix([]byte("b")))
+		tx.Set([]byte("d"), []byte("1"))
+	})
+	want(t, "stored", stored(t, db), "a=1", "c=1", "d=1")
+	abort := errors.New("abort")
+	if err := db.Update(t.Context(), func(tx kv.Tx) error { tx.Discard(kv.Range{}); return abort }); err != abort {
+		t.Errorf("Update: %v", err)
+	}
+	want(t, "stored after an abort", stored(t, db), "a=1", "c=1", "d=1")
+	update(t, db, func(tx kv.Tx) { tx.Discard(kv.Range{}) })
+	want(t, "stored in the end", stored(t, db))
+	set(t, db, "b", "2")
+	want(t, "stored anew", stored(t, db), "b=2")
+}
+
+func testOnEnd(t *testing.T, db kv.DB) {
+	var ends []string
+	on := func(tx kv.Tx, name string) {
+		tx.OnEnd(func(committed bool) { ends = append(ends, fmt.Sprint(name, " ", committed)) })
+	}
+	check := func(what, wanted string) {
+		t.Helper()
+		want(t, what, ends, strings.Split(wanted, ", ")...)
+		ends = nil
+	}
+	update(t, db, func(tx kv.Tx) {
+		on(tx, "a")
+		tx.Set([]byte("a"), []byte("1"))
+		tx.OnEnd(func(bool) { want(t, "seen at the end", stored(t, db), "a=1") })
+		on(tx, "b")
+	})
+	check("committed", "a true, b true")
+	update(t, db, func(tx kv.Tx) { on(tx, "r") })
+	check("nothing written", "r true")
+	_ = db.Update(t.Context(), func(tx kv.Tx) error { on(tx, "a"); tx.Set([]byte("a"), nil); return errors.New("abort") })
+	check("aborted", "a false")
+	_ = db.Update(t.Context(), func(tx kv.Tx) error { on(tx, "a"); tx.Set(nil, nil); return nil })
+	check("a key that is not valid", "a false")
+	func() {
+		defer func() { _ = recover() }()
+		_ = db.Update(t.Context(), func(tx kv.Tx) error { on(tx, "a"); panic("boom") })
+	}()
+	check("panicked", "a false")
+	for _, losses := range []int{1, 7} { // an Update that loses often may take another way
+		runs := 0
+		update(t, db, func(tx kv.Tx) {
+			runs++
+			on(tx, fmt.Sprint(runs))
+			get(t, tx, "a")
+			if runs <= losses {
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					_ = db.Update(t.Context(), func(tx kv.Tx) error { tx.Set([]byte("a"), []byte("2")); return nil })
+				}()
+				if runs == 1 {
+					<-done
+				}
+				select {
+				case <-done:
+				case <-time.After(50 * time.Millisecond): // it may have to wait for this one, which so cannot lose
+				}
+			}
+			tx.Set([]byte("b"), []byte("2"))
+		})
+		wanted := ""
+		for i := 1; i < runs; i++ {
+			wanted += fmt.Sprint(i, " false, ")
+		}
+		check("conflicts", wanted+fmt.Sprint(runs, " true"))
+		if runs < 2 {
+			t.Error("nothing was in conflict")
+		}
+	}
 }
 
 func testPanic(t *testing.T, db kv.DB) {

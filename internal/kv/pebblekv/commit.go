@@ -1,7 +1,6 @@
 package pebblekv
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -28,15 +27,11 @@ type generation struct {
 	refs     int // Views and Updates that read it, and one while it is current; under DB.mu
 
 	written map[uint64]struct{} // hashes of keys; a collision only makes an Update run again
-	cleared bool                // a range was cleared: treat every key as written
 	next    atomic.Pointer[generation]
 }
 
 // wrote reports whether any of the keys with these hashes was written to reach g.
 func (g *generation) wrote(hashes []uint64) bool {
-	if g.cleared {
-		return len(hashes) > 0
-	}
 	for _, h := range hashes {
 		if _, ok := g.written[h]; ok {
 			return true
@@ -51,7 +46,6 @@ var errConflict = errors.New("pebblekv: conflict")
 // request is an Update that waits for the committer.
 type request struct {
 	tx     *tx
-	clear  *kv.Range // instead of tx: DB.Clear
 	answer chan error
 
 	// An Update that has lost too often first asks for a turn: the committer closes
@@ -105,9 +99,7 @@ func (q *queue) take(group []*request) []*request {
 	defer q.mu.Unlock()
 	size, n := 0, 0
 	for n < len(q.ready) && (n == 0 || size < maxGroupBytes) {
-		if t := q.ready[n].tx; t != nil {
-			size += t.bytes
-		}
+		size += q.ready[n].tx.bytes
 		n++
 	}
 	group = append(group, q.ready[:n]...)
@@ -156,6 +148,12 @@ func (db *DB) attempt(ctx context.Context, fn func(kv.Tx) error, turn *request) 
 	defer db.release(g)
 	t := &tx{reader: reader{db: db, ctx: ctx, generation: g}, seen: g}
 	t.tracking = true
+	committed := false
+	defer func() {
+		if turn == nil || turn.tx == nil {
+			t.end(committed)
+		}
+	}()
 	err := func() error {
 		defer t.finish()
 		return fn(t)
@@ -166,7 +164,8 @@ func (db *DB) attempt(ctx context.Context, fn func(kv.Tx) error, turn *request) 
 	if err != nil {
 		return err
 	}
-	if len(t.writes) == 0 {
+	if len(t.writes)+len(t.discards) == 0 {
+		committed = true
 		return nil // What it read was one durable state: nothing to validate.
 	}
 	if err := ctx.Err(); err != nil {
@@ -179,7 +178,9 @@ func (db *DB) attempt(ctx context.Context, fn func(kv.Tx) error, turn *request) 
 	if !t.validate() {
 		return errConflict
 	}
-	return db.submit(&request{tx: t, answer: make(chan error, 1)})
+	err = db.submit(&request{tx: t, answer: make(chan error, 1)})
+	committed = err == nil
+	return err
 }
 
 // takeTurn makes an attempt that cannot lose.
@@ -200,7 +201,9 @@ func (db *DB) takeTurn(ctx context.Context, fn func(kv.Tx) error) error {
 	if err != nil || r.tx == nil {
 		return err
 	}
-	return db.wait(r)
+	err = db.wait(r)
+	r.tx.end(err == nil)
+	return err
 }
 
 func (db *DB) submit(r *request) error {
@@ -254,21 +257,19 @@ func (db *DB) commit(group []*request) {
 	next := &generation{refs: 1, written: make(map[uint64]struct{}, len(group))}
 	size := 0
 	for _, r := range group {
-		if r.tx != nil {
-			size += r.tx.bytes + 16*len(r.tx.writes)
-		}
+		size += r.tx.bytes + 16*len(r.tx.writes)
 	}
 	batch := db.pebble.NewBatchWithSize(size)
 	lost := make([]bool, len(group))
 	for i, r := range group {
 		switch {
-		case r.clear != nil:
-			next.cleared = true
-			start, end := bounds(*r.clear)
-			_ = batch.DeleteRange(start, end, nil) // fails only on a closed batch, as Set and Delete
 		case !r.tx.validate() || next.wrote(r.tx.reads):
 			lost[i] = true
 		default:
+			for _, d := range r.tx.discards {
+				start, end := bounds(d)
+				_ = batch.DeleteRange(start, end, nil) // fails only on a closed batch, as Set and Delete
+			}
 			for key, w := range r.tx.writes {
 				next.written[maphash.String(db.seed, key)] = struct{}{}
 				if w.deleted {
@@ -324,20 +325,4 @@ func (db *DB) publish(next *generation) {
 	db.mu.Unlock()
 	prev.next.Store(next)
 	db.release(prev)
-}
-
-// Clear removes every key of r at once, however many there are, and is durable as an
-// Update is. Updates that run at that time and have read any key run again.
-func (db *DB) Clear(ctx context.Context, r kv.Range) error {
-	if err := db.enter(ctx); err != nil {
-		return err
-	}
-	defer db.running.Done()
-	if err := db.fuse.err(); err != nil {
-		return err
-	}
-	if start, end := bounds(r); bytes.Compare(start, end) >= 0 {
-		return nil
-	}
-	return db.submit(&request{clear: &r, answer: make(chan error, 1)})
 }

@@ -157,70 +157,12 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
-// TestClear empties ranges while transactions run.
-func TestClear(t *testing.T) {
-	db := open(t, pebblekv.Options{InMemory: true})
-	fill := func() {
-		if err := db.Update(t.Context(), func(tx kv.Tx) error {
-			for i := range 10 {
-				tx.Set(kv.Key("a", i), nil)
-				tx.Set(kv.Key("b", i), nil)
-			}
-			kv.GuardFor("a").Change(tx)
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	count := func() (n int) {
-		_ = db.View(t.Context(), func(r kv.Reader) error {
-			for range r.Scan(kv.Range{}) {
-				n++
-			}
-			return nil
-		})
-		return n
-	}
-	fill()
-	if err := db.Clear(t.Context(), kv.Range{Start: []byte("b"), End: []byte("a")}); err != nil || count() != 21 {
-		t.Errorf("an empty range: %d keys are left of 21 (%v)", count(), err)
-	}
-	if err := db.Clear(t.Context(), kv.Prefix("a")); err != nil || count() != 11 {
-		t.Errorf("%d keys are left of 21 (%v)", count(), err)
-	}
-	fill()
-	runs := 0
-	if err := db.Update(t.Context(), func(tx kv.Tx) error {
-		_, ok, err := tx.Get(kv.Key("a", 1))
-		if runs++; runs == 1 {
-			if err := db.Clear(t.Context(), kv.Range{}); err != nil {
-				t.Error(err)
-			}
-		} else if ok {
-			t.Error("a cleared key is read")
-		}
-		tx.Set([]byte("after"), nil)
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if runs != 2 || count() != 1 {
-		t.Errorf("%d runs and %d keys, want 2 and 1", runs, count())
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Clear(t.Context(), kv.Range{}); !errors.Is(err, kv.ErrClosed) {
-		t.Errorf("Clear after Close: %v", err)
-	}
-}
-
-// TestClearKeepsFormat reopens a store that was cleared.
-func TestClearKeepsFormat(t *testing.T) {
+// TestDiscardKeepsFormat reopens a store of which everything was discarded.
+func TestDiscardKeepsFormat(t *testing.T) {
 	fs := vfs.NewMem()
 	for range 2 {
 		db := open(t, pebblekv.Options{Dir: "store", FS: fs})
-		if err := errors.Join(db.Clear(t.Context(), kv.Range{}), db.Close()); err != nil {
+		if err := errors.Join(db.Update(t.Context(), func(tx kv.Tx) error { tx.Discard(kv.Range{}); return nil }), db.Close()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -169,6 +169,29 @@ type tx struct {
 	sorted []write // writes by key; nil if they changed since
 	bytes  int     // of keys and values in writes
 	err    error   // the first write that is not allowed
+
+	discards []kv.Range
+	ends     []func(committed bool)
+}
+
+// end tells those who asked how the run ended.
+func (t *tx) end(committed bool) {
+	for _, fn := range t.ends {
+		fn(committed)
+	}
+}
+
+// OnEnd implements kv.Tx.
+func (t *tx) OnEnd(fn func(committed bool)) { t.ends = append(t.ends, fn) }
+
+// Discard implements kv.Tx.
+func (t *tx) Discard(r kv.Range) {
+	if t.over {
+		panic(kv.ErrDone)
+	}
+	if start, end := bounds(r); bytes.Compare(start, end) < 0 {
+		t.discards = append(t.discards, r)
+	}
 }
 
 // Get implements kv.Reader.

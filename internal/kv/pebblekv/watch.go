@@ -82,18 +82,13 @@ func (ws *watches) notify(group []*request, lost []bool) {
 		return
 	}
 	for i, r := range group {
-		switch {
-		case lost[i]:
-		case r.clear != nil:
-			for _, set := range ws.byPrefix {
-				wake(set)
-			}
-		default:
-			for key := range r.tx.writes {
-				for n := range ws.lengths {
-					if n <= len(key) {
-						wake(ws.byPrefix[key[:n]])
-					}
+		if lost[i] {
+			continue
+		}
+		for key := range r.tx.writes {
+			for n := range ws.lengths {
+				if n <= len(key) {
+					wake(ws.byPrefix[key[:n]])
 				}
 			}
 		}
