@@ -17,12 +17,24 @@ type rpcCBOR struct{}
 
 const cborType = "application/cbor"
 
-var cborFormat = bodyFormat{
-	contentType: cborType,
-	decode:      decodeCBOR,
-	encode: func(b []byte, sh *smithy.Shape, v reflect.Value, _, _ string) []byte {
-		return append(b, cbor.Encode(cborStruct(sh, v))...)
-	},
+// cborTime is how a dialect of CBOR counts in timestamps, from 1970.
+type cborTime int
+
+const (
+	cborSeconds cborTime = iota // with a fraction
+	cborMillis                  // whole
+)
+
+var cborFormat = cborSeconds.format(cborType)
+
+func (t cborTime) format(contentType string) bodyFormat {
+	return bodyFormat{
+		contentType: contentType,
+		decode:      t.decode,
+		encode: func(b []byte, sh *smithy.Shape, v reflect.Value, _, _ string) []byte {
+			return append(b, cbor.Encode(t.encodeStruct(sh, v))...)
+		},
+	}
 }
 
 func cborHeader(h http.Header) http.Header {
@@ -34,7 +46,7 @@ func cborHeader(h http.Header) http.Header {
 func (rpcCBOR) Protocol() smithy.Protocol { return smithy.CBOR }
 
 func (rpcCBOR) DecodeRequest(op *smithy.OpInfo, r *Request, in any) error {
-	return decodeCBOR(r.Body, op.Input, structOf(in))
+	return cborSeconds.decode(r.Body, op.Input, structOf(in))
 }
 
 func (rpcCBOR) EncodeResponse(op *smithy.OpInfo, out any, requestID string) (*Response, error) {
@@ -43,6 +55,10 @@ func (rpcCBOR) EncodeResponse(op *smithy.OpInfo, out any, requestID string) (*Re
 
 func (rpcCBOR) EncodeError(svc *smithy.Service, e *apierr.Error, requestID string) *Response {
 	h := cborHeader(errorHeader(e, "", requestID))
+	return &Response{Status: e.HTTPStatus(), Header: h, Body: encodeCBORError(h, svc, e)}
+}
+
+func encodeCBORError(h http.Header, svc *smithy.Service, e *apierr.Error) []byte {
 	members := map[string]any{"__type": errorType(h, svc, e)}
 	for k, v := range e.Members {
 		members[k] = v
@@ -56,7 +72,7 @@ func (rpcCBOR) EncodeError(svc *smithy.Service, e *apierr.Error, requestID strin
 		}
 		members[name] = e.Message
 	}
-	return &Response{Status: e.HTTPStatus(), Header: h, Body: encodeCBORMap(members)}
+	return encodeCBORMap(members)
 }
 
 func (rpcCBOR) EncodeRequest(op *smithy.OpInfo, in any) (*Request, error) {
@@ -64,7 +80,7 @@ func (rpcCBOR) EncodeRequest(op *smithy.OpInfo, in any) (*Request, error) {
 		Method: http.MethodPost,
 		Path:   "/service/" + op.Service.TargetPrefix + "/operation/" + op.Name,
 		Header: cborHeader(http.Header{"Accept": {cborType}}),
-		Body:   cbor.Encode(cborStruct(op.Input, structOf(in))),
+		Body:   cbor.Encode(cborSeconds.encodeStruct(op.Input, structOf(in))),
 	}
 	return r, nil
 }
@@ -73,7 +89,47 @@ func (rpcCBOR) DecodeResponse(op *smithy.OpInfo, r *Response, out any) error {
 	return decodeRPC(op, r, out, cborFormat, decodeCBORError)
 }
 
-func cborStruct(sh *smithy.Shape, v reflect.Value) cbor.Map {
+// targetCBOR is JSON 1.1 with CBOR in place of JSON: the operation in X-Amz-Target, timestamps in milliseconds. The SDK for Java speaks it to
+// Kinesis. No model names it; every service that speaks JSON takes it.
+type targetCBOR struct{}
+
+const targetCBORType = "application/x-amz-cbor-1.1"
+
+var targetCBORFormat = cborMillis.format(targetCBORType)
+
+func (targetCBOR) Protocol() smithy.Protocol { return smithy.JSON }
+
+func (targetCBOR) DecodeRequest(op *smithy.OpInfo, r *Request, in any) error {
+	if len(r.Body) == 0 {
+		return serialization("")
+	}
+	return cborMillis.decode(r.Body, op.Input, structOf(in))
+}
+
+func (targetCBOR) EncodeResponse(op *smithy.OpInfo, out any, requestID string) (*Response, error) {
+	h := http.Header{"Content-Type": {targetCBORType}, requestIDHeader: {requestID}}
+	return encodeRPC(op, out, h, targetCBORFormat), nil
+}
+
+func (targetCBOR) EncodeError(svc *smithy.Service, e *apierr.Error, requestID string) *Response {
+	h := errorHeader(e, targetCBORType, requestID)
+	return &Response{Status: e.HTTPStatus(), Header: h, Body: encodeCBORError(h, svc, e)}
+}
+
+func (targetCBOR) EncodeRequest(op *smithy.OpInfo, in any) (*Request, error) {
+	return &Request{
+		Method: http.MethodPost,
+		Path:   "/",
+		Header: http.Header{"Content-Type": {targetCBORType}, "X-Amz-Target": {op.Service.TargetPrefix + "." + op.Name}},
+		Body:   cbor.Encode(cborMillis.encodeStruct(op.Input, structOf(in))),
+	}, nil
+}
+
+func (targetCBOR) DecodeResponse(op *smithy.OpInfo, r *Response, out any) error {
+	return decodeRPC(op, r, out, targetCBORFormat, decodeCBORError)
+}
+
+func (t cborTime) encodeStruct(sh *smithy.Shape, v reflect.Value) cbor.Map {
 	out := cbor.Map{}
 	for i := range sh.Members {
 		m := &sh.Members[i]
@@ -81,27 +137,27 @@ func cborStruct(sh *smithy.Shape, v reflect.Value) cbor.Map {
 			continue
 		}
 		if f := v.Field(i); present(f) {
-			out[m.Name] = cborValue(m, deref(f))
+			out[m.Name] = t.encodeValue(m, deref(f))
 		}
 	}
 	return out
 }
 
-func cborValue(m *smithy.Member, v reflect.Value) cbor.Value {
+func (t cborTime) encodeValue(m *smithy.Member, v reflect.Value) cbor.Value {
 	sh := m.Shape
 	switch sh.Kind {
 	case smithy.Structure:
-		return cborStruct(sh, v)
+		return t.encodeStruct(sh, v)
 	case smithy.List:
 		list := make(cbor.List, v.Len())
 		for i := range list {
-			list[i] = cborValue(&sh.Elem, v.Index(i))
+			list[i] = t.encodeValue(&sh.Elem, v.Index(i))
 		}
 		return list
 	case smithy.Map:
 		mv := make(cbor.Map, v.Len())
 		for it := v.MapRange(); it.Next(); {
-			mv[it.Key().String()] = cborValue(&sh.Elem, it.Value())
+			mv[it.Key().String()] = t.encodeValue(&sh.Elem, it.Value())
 		}
 		return mv
 	case smithy.String:
@@ -118,14 +174,17 @@ func cborValue(m *smithy.Member, v reflect.Value) cbor.Value {
 	case smithy.Double:
 		return cbor.Float64(v.Float())
 	case smithy.Timestamp:
-		t := timeIn(v)
-		if t.Nanosecond() == 0 {
-			if t.Unix() < 0 {
-				return &cbor.Tag{ID: 1, Value: cbor.NegInt(uint64(-t.Unix()))}
-			}
-			return &cbor.Tag{ID: 1, Value: cbor.Uint(t.Unix())}
+		at := timeIn(v)
+		count := at.Unix()
+		if t == cborMillis {
+			count = at.UnixMilli()
+		} else if at.Nanosecond() != 0 {
+			return &cbor.Tag{ID: 1, Value: cbor.Float64(float64(at.UnixMilli()) / 1000)}
 		}
-		return &cbor.Tag{ID: 1, Value: cbor.Float64(float64(t.UnixMilli()) / 1000)}
+		if count < 0 {
+			return &cbor.Tag{ID: 1, Value: cbor.NegInt(uint64(-count))}
+		}
+		return &cbor.Tag{ID: 1, Value: cbor.Uint(count)}
 	case smithy.Blob:
 		return cbor.Slice(v.Bytes())
 	}
@@ -160,7 +219,7 @@ func cborAny(v any) cbor.Value {
 }
 
 // decodeCBOR fills the struct v. An empty body is an empty structure.
-func decodeCBOR(body []byte, sh *smithy.Shape, v reflect.Value) error {
+func (t cborTime) decode(body []byte, sh *smithy.Shape, v reflect.Value) error {
 	if len(body) == 0 {
 		return nil
 	}
@@ -168,10 +227,10 @@ func decodeCBOR(body []byte, sh *smithy.Shape, v reflect.Value) error {
 	if err != nil {
 		return serialization("The CBOR body is malformed.").Because(err)
 	}
-	return setCBOR(&smithy.Member{Shape: sh}, v, val)
+	return t.set(&smithy.Member{Shape: sh}, v, val)
 }
 
-func setCBOR(m *smithy.Member, v reflect.Value, val cbor.Value) error {
+func (t cborTime) set(m *smithy.Member, v reflect.Value, val cbor.Value) error {
 	sh := m.Shape
 	switch val := val.(type) {
 	case *cbor.Nil, *cbor.Undefined:
@@ -191,7 +250,7 @@ func setCBOR(m *smithy.Member, v reflect.Value, val cbor.Value) error {
 					continue
 				}
 				set++
-				if err := setCBOR(fm, s.Field(i), e); err != nil {
+				if err := t.set(fm, s.Field(i), e); err != nil {
 					return err
 				}
 			}
@@ -206,7 +265,7 @@ func setCBOR(m *smithy.Member, v reflect.Value, val cbor.Value) error {
 					continue
 				}
 				elem := reflect.New(v.Type().Elem()).Elem()
-				if err := setCBOR(&sh.Elem, elem, e); err != nil {
+				if err := t.set(&sh.Elem, elem, e); err != nil {
 					return err
 				}
 				mv.SetMapIndex(reflect.ValueOf(k), elem)
@@ -223,7 +282,7 @@ func setCBOR(m *smithy.Member, v reflect.Value, val cbor.Value) error {
 				}
 				n := list.Len()
 				list = list.Slice(0, n+1)
-				if err := setCBOR(&sh.Elem, list.Index(n), e); err != nil {
+				if err := t.set(&sh.Elem, list.Index(n), e); err != nil {
 					return err
 				}
 			}
@@ -253,19 +312,19 @@ func setCBOR(m *smithy.Member, v reflect.Value, val cbor.Value) error {
 				return nil
 			}
 		}
-		return setCBORNumber(m, v, val)
+		return t.setNumber(m, v, val)
 	case cbor.Float32, cbor.Float64:
-		return setCBORNumber(m, v, val)
+		return t.setNumber(m, v, val)
 	case *cbor.Tag:
 		if sh.Kind == smithy.Timestamp && val.ID == 1 {
-			return setCBORNumber(m, v, val.Value)
+			return t.setNumber(m, v, val.Value)
 		}
 	}
 	return cborMismatch(sh)
 }
 
 // setCBORNumber fills a float, a timestamp, or an integer from a float that is whole.
-func setCBORNumber(m *smithy.Member, v reflect.Value, val cbor.Value) error {
+func (t cborTime) setNumber(m *smithy.Member, v reflect.Value, val cbor.Value) error {
 	f, err := cbor.AsFloat64(val)
 	if err != nil {
 		return cborMismatch(m.Shape)
@@ -275,8 +334,11 @@ func setCBORNumber(m *smithy.Member, v reflect.Value, val cbor.Value) error {
 		setFloat(v, f)
 		return nil
 	case smithy.Timestamp:
-		if t, ok := epoch(f); ok {
-			setTime(v, t)
+		if t == cborMillis {
+			f /= 1000
+		}
+		if at, ok := epoch(f); ok {
+			setTime(v, at)
 			return nil
 		}
 	case smithy.Integer, smithy.Long:

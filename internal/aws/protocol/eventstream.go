@@ -149,7 +149,7 @@ func encodeErrorBody(sh *smithy.Shape, e *apierr.Error, format bodyFormat) []byt
 		name = sh.Members[i].WireName()
 	}
 	switch format.contentType {
-	case cborType:
+	case cborType, targetCBORType:
 		return encodeCBORMap(map[string]any{name: e.Message})
 	case "application/xml":
 		b := append([]byte("<Error><"), name...)
@@ -237,7 +237,7 @@ func decodeEvent(union *smithy.Shape, m *eventstream.Message, format bodyFormat)
 			code, status = union.Members[i].Shape.Name, union.Members[i].Shape.Error.Status
 		}
 		switch format.contentType {
-		case cborType:
+		case cborType, targetCBORType:
 			return nil, decodeCBORError(nil, status, code, m.Payload)
 		case "application/xml":
 			return nil, decodeXMLError(nil, status, code, m.Payload)

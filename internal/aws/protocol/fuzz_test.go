@@ -11,6 +11,7 @@ import (
 	"github.com/aws/smithy-go/encoding/cbor"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/s3api"
@@ -18,7 +19,6 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/cloudwatchapi"
-	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 )
 
@@ -116,11 +116,14 @@ func FuzzCBOR(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{0x81}, 10000))
 	f.Add(cbor.Encode(cbor.Map{"StartTime": &cbor.Tag{ID: 1, Value: cbor.String("x")}, "MaxDatapoints": cbor.Float64(1e300)}))
 	f.Add([]byte{0xbf, 0x61, 'a', 0xff})
+	target := targetCBOR(f, protocol.NewRouter(services...))
+	f.Add([]byte("\xbfgRecords\x9f\xbfdDataEhello\x6cPartitionKeyak\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, op := range ops {
 			stable(t, protocol.CodecFor(op.Service, smithy.CBOR), op, &protocol.Request{Method: "POST", Body: b, Header: http.Header{}})
 			_ = protocol.CodecFor(op.Service, smithy.CBOR).DecodeResponse(op, &protocol.Response{Status: 500, Body: b}, op.NewOutput())
 		}
+		stable(t, target, kinesisapi.PutRecords.Info, &protocol.Request{Method: "POST", Path: "/", Body: b, Header: http.Header{}})
 	})
 }
 

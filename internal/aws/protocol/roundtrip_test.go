@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
@@ -71,6 +73,40 @@ func TestRoundTrip(t *testing.T) {
 			})
 		}
 	}
+}
+
+// CBOR in place of JSON is chosen by the Content-Type alone.
+func TestRoundTripTargetCBOR(t *testing.T) {
+	r := protocol.NewRouter(services...)
+	codec := targetCBOR(t, r)
+	for i := range kinesisapi.Service.Ops {
+		for _, full := range []bool{true, false} {
+			roundTrip(t, r, codec, &kinesisapi.Service.Ops[i], full)
+		}
+	}
+	// Timestamps are whole milliseconds under tag 1.
+	at := time.UnixMilli(1795500000250).UTC()
+	req, err := codec.EncodeRequest(kinesisapi.GetShardIterator.Info, &kinesisapi.GetShardIteratorInput{Timestamp: &at})
+	if err != nil || !bytes.Contains(req.Body, []byte{0xc1, 0x1b, 0, 0, 0x01, 0xa2, 0x0c, 0x23, 0xc3, 0xfa}) {
+		t.Errorf("%x, %v", req.Body, err)
+	}
+	// The SDK for Java writes maps of indefinite length.
+	var in kinesisapi.PutRecordInput
+	body := []byte("\xbfjStreamNamedtestdDataEhello\x6cPartitionKeyak\xff")
+	if err := codec.DecodeRequest(kinesisapi.PutRecord.Info, &protocol.Request{Body: body}, &in); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "indefinite", in, kinesisapi.PutRecordInput{StreamName: new("test"), Data: []byte("hello"), PartitionKey: new("k")})
+}
+
+func targetCBOR(t testing.TB, r *protocol.Router) protocol.Codec {
+	call, err := r.Match(&protocol.Request{Method: "POST", Path: "/", Header: http.Header{
+		"Content-Type": {"application/x-amz-cbor-1.1"}, "X-Amz-Target": {"Kinesis_20131202.PutRecord"},
+	}}, "kinesis")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return call.Codec
 }
 
 func roundTrip(t *testing.T, r *protocol.Router, codec protocol.Codec, op *smithy.OpInfo, full bool) {

@@ -95,13 +95,21 @@ func guessCodec(req *Request) Codec {
 	case req.Header.Get("Smithy-Protocol") == "rpc-v2-cbor" || mt == cborType:
 		return rpcCBOR{}
 	case req.Header.Get("X-Amz-Target") != "" || strings.HasPrefix(mt, "application/x-amz-json"):
-		return awsJSON{jsonVersion(mt)}
+		return targetCodec(mt)
 	case req.IsForm():
 		return awsQuery{}
 	case mt == "application/xml" || mt == "text/xml":
 		return restXML{}
 	}
 	return restJSON{}
+}
+
+// targetCodec is the codec of a request that names its operation in X-Amz-Target.
+func targetCodec(mediaType string) Codec {
+	if mediaType == targetCBORType {
+		return targetCBOR{}
+	}
+	return awsJSON{jsonVersion(mediaType)}
 }
 
 func jsonVersion(mediaType string) string {
@@ -139,7 +147,7 @@ func (r *Router) matchCBOR(req *Request, candidates []*smithy.Service, name, op 
 }
 
 func (r *Router) matchTarget(req *Request, candidates []*smithy.Service, target string) (*Call, error) {
-	call := &Call{Codec: awsJSON{jsonVersion(mediaType(req.Header.Get("Content-Type")))}, Request: req}
+	call := &Call{Codec: targetCodec(mediaType(req.Header.Get("Content-Type"))), Request: req}
 	prefix, op, _ := strings.Cut(target, ".")
 	svc := r.target[prefix]
 	if svc == nil || !svc.Speaks(smithy.JSON) || !slices.Contains(candidates, svc) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/s3api"
@@ -14,7 +15,6 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/cloudwatchapi"
-	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 )
 

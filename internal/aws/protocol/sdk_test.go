@@ -37,6 +37,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/s3api"
@@ -44,7 +45,6 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/api/stsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol"
 	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/cloudwatchapi"
-	"github.com/mayflyhq/mayfly/internal/aws/protocol/protocoltest/kinesisapi"
 	mayfly "github.com/mayflyhq/mayfly/internal/aws/smithy"
 )
 

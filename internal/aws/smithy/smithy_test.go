@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/stsapi"
@@ -13,7 +14,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 )
 
-var served = []*smithy.Service{iamapi.Service, lambdaapi.Service, logsapi.Service, stsapi.Service}
+var served = []*smithy.Service{iamapi.Service, lambdaapi.Service, kinesisapi.Service, logsapi.Service, stsapi.Service}
 
 func TestMux(t *testing.T) {
 	m := smithy.NewMux()
