@@ -63,6 +63,7 @@ const policy = `
 	internal/fleet        : internal/arn internal/call internal/group internal/aws/api/... internal/runtimeapi internal/runtimes internal/sandbox
 	internal/meter        : internal/fleet internal/kv
 	internal/target       : internal/arn internal/call internal/aws/api/...
+	internal/eventsource  : internal/arn internal/aws/apierr internal/call internal/durable internal/group internal/kv
 
 	# L4: services, none of which imports another
 	internal/service/iam    : internal/authorize internal/arn internal/credential internal/call internal/aws/api/... internal/kv internal/lang/iampolicy

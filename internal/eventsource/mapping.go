@@ -1,0 +1,90 @@
+package eventsource
+
+import (
+	"time"
+)
+
+// Mapping is the parameters of one event source mapping. It must not be changed once the engine has it.
+//
+// Parameters hold AWS's meaning, for every kind of source: where AWS has none (retries of a queue's messages, for example) it is Mayfly's own.
+type Mapping struct {
+	ID              string // UUID
+	Account, Region string
+	SourceARN       string
+	FunctionARN     string // qualifier included, if the mapping has one
+
+	BatchSize int           // 1 to 10,000
+	Window    time.Duration // MaximumBatchingWindow: how long to wait for a full batch, from its first record on
+
+	Filter Filter // nil takes everything
+
+	// Start is where shards begin that have no checkpoint. LATEST is the time at which the mapping was created.
+	Start Position
+
+	// Parallelization is the number of batches of a shard that may be in flight, 1 to 10; zero means 1. Windows need 1.
+	Parallelization int
+
+	// ReportItemFailures makes the answer count in which a function names what failed.
+	ReportItemFailures bool
+	// Bisect halves a batch that failed. For queues it is Mayfly's own.
+	Bisect bool
+	// MaxRetries is how often a batch is tried again; negative means until its records expire. For queues, Mayfly's own, it counts
+	// receives of a message, and negative leaves them to the queue's redrive policy.
+	MaxRetries int
+	// MaxAge is the age at which records are given up; zero means never.
+	MaxAge time.Duration
+	// OnFailure is the ARN of what gets the records of what was given up; may be empty.
+	OnFailure string
+
+	// Aggregate groups a shard's records in windows that carry a state; the zero value does not.
+	Aggregate Aggregate
+
+	// MaxConcurrency is the most batches of a queue in flight, 2 to 1,000; zero means AWS's 1,250.
+	MaxConcurrency int
+	// MinPollers and MaxPollers are of provisioned mode: each poller makes ten invocations at once. Zero means none.
+	MinPollers, MaxPollers int
+}
+
+// Aggregate is how a shard's records are grouped in windows by their time of arrival.
+type Aggregate struct {
+	// Size is the length of a window, aligned to the epoch: TumblingWindowInSeconds, to 900 s. Of a session it is how long
+	// nothing must arrive for it to end.
+	Size time.Duration
+	// Slide is Mayfly's own: a window begins every Slide and they overlap; it divides Size. Zero means Size.
+	Slide time.Duration
+	// Session is Mayfly's own: a window begins with a record and ends when none has arrived for Size.
+	Session bool
+}
+
+// Status is how a mapping does.
+type Status struct {
+	Running bool
+	// Result is LastProcessingResult: "No records processed", "OK", or "PROBLEM: " and what it is.
+	Result  string
+	Metrics Metrics
+}
+
+// The values of Status.Result that are no trouble.
+const (
+	ResultNone = "No records processed"
+	ResultOK   = "OK"
+)
+
+// Metrics counts since the engine has the mapping.
+type Metrics struct {
+	Polled      int64 // records read
+	Filtered    int64 // dropped by the filter
+	Batches     int64 // invocations
+	Invoked     int64 // records in them
+	Failed      int64 // records in invocations that failed
+	Retries     int64 // invocations that were not the first of their records
+	Throttles   int64
+	Deleted     int64 // messages deleted after success or by the filter
+	Dropped     int64 // records given up
+	Delivered   int64 // records of given-up batches that reached the destination's queue
+	Bisected    int64
+	Errors      int64         // reads that failed
+	IteratorAge time.Duration // age of the last record of the last batch when it was invoked
+	WindowState int           // bytes, the largest of all shards
+	InFlight    int           // batches now
+}
