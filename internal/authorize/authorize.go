@@ -56,6 +56,13 @@ type Resources interface {
 	Tags(ctx context.Context, arn string) (map[string]string, error)
 }
 
+// Attributes is what Resources also implement if conditions may ask for more of a resource than tags.
+type Attributes interface {
+	// Attribute returns the value of one condition key, in lower case, that a resource has; "" if it has none or does not exist. It is
+	// called only if a policy asks for the key.
+	Attribute(ctx context.Context, arn, key string) (string, error)
+}
+
 // Request asks whether a principal may do one thing to one resource.
 type Request struct {
 	// Action is service:Name as policies have it: "lambda:InvokeFunctionUrl".

@@ -355,6 +355,16 @@ func (e *evaluation) from(s *source) (values []string, ok bool) {
 		if id := e.lookup(e.request.Resource); id != nil && id.Boundary != nil {
 			return e.one(id.Boundary.ID())
 		}
+	case s.resource != "":
+		owner, ok := e.a.resources[serviceOf(e.request.Resource)].(Attributes)
+		if !ok {
+			return nil, false
+		}
+		v, err := owner.Attribute(e.ctx, e.request.Resource, s.resource)
+		if err != nil {
+			e.fail(err)
+		}
+		return e.some(v)
 	case s.form != nil:
 		s.form.make(e, s.form, func(v string) { values, ok = append(values, v), true })
 	default:

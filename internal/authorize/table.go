@@ -18,7 +18,8 @@ import (
 // as arguments, which may lie deeper (VpcConfig.SubnetIds), and texts in single quotes. A form that finds several ARNs, in a
 // list, asks for each. What stands after a + is asked too, if its resource's members, and the member after "if", are given.
 //
-// A value of a condition key is a member, a text in quotes, a form, or boundary(), the permissions boundary of the resource. The key
+// A value of a condition key is a member, a text in quotes, a form, boundary(), the permissions boundary of the resource, or
+// resource(), what the service that owns the resource says of it (Attributes). The key
 // aws:RequestTag takes a member of tags, which gives aws:TagKeys as well. "none" in place of everything is an operation that needs no
 // permission.
 //
@@ -54,6 +55,7 @@ type source struct {
 	member   *field
 	form     *form
 	boundary bool
+	resource string // the key, lower case, of which the resource's owner knows the value
 }
 
 // compile reads the table of a service. An operation without a line is asked for by its name, on all resources.
@@ -152,6 +154,8 @@ func (c *check) addKey(op *smithy.OpInfo, name, value string) error {
 	switch {
 	case value == "boundary()":
 		k.from.boundary = true
+	case value == "resource()":
+		k.from.resource = k.name
 	case strings.HasPrefix(value, "'"):
 		k.from.text = []string{strings.Trim(value, "'")}
 	case strings.Contains(value, "("):

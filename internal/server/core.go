@@ -107,6 +107,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		Roles:        roles,
 		Checker:      c.authorizer,
 		Destinations: target.New(c.gate, c.mux.Served),
+		Caller:       c.gate,
 		CodeInUse:    c.fleet.CodeInUse,
 		Config: lambda.Config{
 			Concurrency: int32(s.config.Concurrency), UnreservedConcurrency: int32(s.config.ConcurrencyFloor),

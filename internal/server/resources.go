@@ -57,6 +57,23 @@ func (l *lambdaResources) Tags(ctx context.Context, resource string) (map[string
 	return out.Tags, nil
 }
 
+// Attribute implements authorize.Attributes: lambda:FunctionArn of event source mappings.
+func (l *lambdaResources) Attribute(ctx context.Context, resource, key string) (string, error) {
+	a, err := arn.Parse(resource)
+	uuid, ok := strings.CutPrefix(a.Resource, "event-source-mapping:")
+	if err != nil || !ok || key != "lambda:functionarn" {
+		return "", nil
+	}
+	out, err := lambdaapi.GetEventSourceMapping.Call(owner(ctx, a), l.gate, &lambdaapi.GetEventSourceMappingInput{UUID: &uuid})
+	if isRefused(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return *out.FunctionArn, nil
+}
+
 // logsResources gives policies the tags of log groups.
 type logsResources struct{ gate smithy.Caller }
 

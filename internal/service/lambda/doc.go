@@ -6,7 +6,8 @@
 // Functions from .zip archives sent as ZipFile: create, read, list, update of code and configuration, delete. Published versions and
 // aliases with weighted routing. Layers with their policies, and functions that hold them. Code signing configurations, runtime
 // management, tenants. Tags. Invoke with all its types:
-// asynchronous invocations with retries, destinations, dead-letter queues and configuration, and recursion detection. What a function has not got (reserved
+// asynchronous invocations with retries, destinations, dead-letter queues and configuration, and recursion detection. Event source mappings, which
+// package eventsource runs. What a function has not got (reserved
 // concurrency, a resource policy) is told by the operations that read it. All other operations have no handler, and the Mux
 // answers for them.
 //
@@ -27,6 +28,8 @@
 //   - What belongs to a function, version or alias hangs on it (hang in store.go) and goes with it (unhang).
 //   - An asynchronous invocation is accepted once it is in the durable queue, with the request id that all its attempts have. What follows
 //     of its end (a record, a dead letter) is queued in the transaction that ends it.
+//   - An event source mapping that is on the way to another state has a row that says so (putMapping), refuses changes, and is carried on by Run,
+//     after a crash too. It does not go with its function. At most one leads from a source to a function under one qualifier.
 //   - One process owns the store: targets caches what invocations need in its memory. The blobs of archives belong to this service
 //     alone; it deletes them by digest.
 //

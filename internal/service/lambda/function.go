@@ -297,7 +297,11 @@ func (s *Service) listFunctions(ctx context.Context, in *lambdaapi.ListFunctions
 
 // pick goes through a range from marker on until take has taken a page of it. next is nil after the last page.
 func pick(r kv.Reader, rg kv.Range, marker *string, maxItems *int32, take func(kv.Entry) (bool, error)) (next *string, err error) {
-	limit := maxPage
+	return pickUpTo(r, rg, marker, maxItems, maxPage, take)
+}
+
+// pickUpTo is pick for pages of at most limit items.
+func pickUpTo(r kv.Reader, rg kv.Range, marker *string, maxItems *int32, limit int, take func(kv.Entry) (bool, error)) (next *string, err error) {
 	if maxItems != nil {
 		limit = min(limit, max(1, int(*maxItems)))
 	}

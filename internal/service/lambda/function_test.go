@@ -565,7 +565,7 @@ func TestTags(t *testing.T) {
 	_, err = lambdaapi.ListTags.Call(t.Context(), w, &lambdaapi.ListTagsInput{Resource: &missing})
 	wantError(t, err, "ResourceNotFoundException", 404, "Function not found: "+missing)
 	_, err = lambdaapi.ListTags.Call(t.Context(), w, &lambdaapi.ListTagsInput{Resource: new("arn:aws:lambda:eu-central-1:111122223333:event-source-mapping:01234567-89ab-cdef-0123-456789abcdef")})
-	wantError(t, err, "ResourceNotFoundException", 404, "Resource not found: arn:aws:lambda:eu-central-1:111122223333:event-source-mapping:")
+	wantError(t, err, "ResourceNotFoundException", 404, "Event source mapping not found: arn:aws:lambda:eu-central-1:111122223333:event-source-mapping:")
 	_, err = lambdaapi.UntagResource.Call(t.Context(), w, &lambdaapi.UntagResourceInput{Resource: arn})
 	wantError(t, err, "ValidationException", 400, "1 validation error detected: Value null at 'tagKeys' failed to satisfy constraint: Member must not be null")
 }

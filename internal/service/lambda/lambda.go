@@ -110,7 +110,7 @@ func set[T int | int32 | int64 | time.Duration](v *T, def T) {
 	}
 }
 
-// Deps is what the service needs. All fields but Roles, Destinations, Config, Log and CodeInUse are required.
+// Deps is what the service needs. All fields but Roles, Destinations, Caller, Mappings, Config, Log and CodeInUse are required.
 type Deps struct {
 	DB        kv.DB
 	Blobs     blob.Store // of archives
@@ -124,6 +124,10 @@ type Deps struct {
 	Checker authorize.Checker
 	// Destinations takes what follows of asynchronous invocations. If nil, nothing is delivered.
 	Destinations Destinations
+	// Caller reads what event sources are like. If nil, they are not asked.
+	Caller smithy.Caller
+	// Mappings runs event source mappings. If nil, none can be made.
+	Mappings Mappings
 	// CodeInUse reports whether an environment runs from an unpacked archive, so that it may not be removed. If nil, what any
 	// environment ran from stays until the next start.
 	CodeInUse func(dir string) bool
@@ -141,6 +145,8 @@ type Service struct {
 	roles        Roles
 	checker      authorize.Checker
 	destinations Destinations
+	caller       smithy.Caller
+	mappings     Mappings
 	queue        *durable.Queue
 	code         *codeStore
 	targets      targets
@@ -167,6 +173,7 @@ func New(d Deps) (*Service, error) {
 	}
 	s := &Service{
 		db: d.DB, invoker: d.Invoker, capacity: d.Capacity, runtimes: d.Runtimes, downloads: d.Downloads, roles: d.Roles, checker: d.Checker, destinations: d.Destinations,
+		caller: d.Caller, mappings: d.Mappings,
 		code: code, limits: limits, log: d.Log,
 	}
 	s.queue = durable.New(d.DB, "lambda", s.work, durable.Options{First: limits.BackOff, Longest: 300 * limits.BackOff, Log: d.Log})
@@ -235,6 +242,12 @@ func (s *Service) Register(mux *smithy.Mux) {
 	lambdaapi.GetProvisionedConcurrencyConfig.Handle(mux, s.getProvisionedConcurrencyConfig)
 	lambdaapi.DeleteProvisionedConcurrencyConfig.Handle(mux, s.deleteProvisionedConcurrencyConfig)
 	lambdaapi.ListProvisionedConcurrencyConfigs.Handle(mux, s.listProvisionedConcurrencyConfigs)
+
+	lambdaapi.CreateEventSourceMapping.Handle(mux, s.createEventSourceMapping)
+	lambdaapi.GetEventSourceMapping.Handle(mux, s.getEventSourceMapping)
+	lambdaapi.ListEventSourceMappings.Handle(mux, s.listEventSourceMappings)
+	lambdaapi.UpdateEventSourceMapping.Handle(mux, s.updateEventSourceMapping)
+	lambdaapi.DeleteEventSourceMapping.Handle(mux, s.deleteEventSourceMapping)
 
 	lambdaapi.TagResource.Handle(mux, s.tagResource)
 	lambdaapi.UntagResource.Handle(mux, s.untagResource)

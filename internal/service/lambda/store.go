@@ -26,6 +26,9 @@ import (
 //	lambda.url, id                                       urlOwner
 //	lambda.reserved, account, region, name               reservation: its reserved concurrency
 //	lambda.provisioned, account, region, name, qualifier provisioned: of a version or an alias
+//	lambda.mapping, account, region, uuid                mapping: an event source mapping
+//	lambda.mapping.of, account, region, source, function uuid of the mapping of that source to that function, both ARNs
+//	lambda.mapping.moving, account, region, uuid         empty: this mapping is on the way to another state
 //	lambda.archive, digest                               empty: this service has put the blob, or is about to
 //	lambda.archive.use, digest, account, region, name, number   empty: this version needs that archive
 //	lambda.archive.use, digest, account, region, "layer", name, number   empty: this layer version needs it
@@ -38,6 +41,10 @@ const (
 
 	reservedPrefix    = "lambda.reserved"
 	provisionedPrefix = "lambda.provisioned"
+
+	mappingPrefix   = "lambda.mapping"
+	mappingOfPrefix = "lambda.mapping.of"
+	movingPrefix    = "lambda.mapping.moving"
 )
 
 // scope is the account and region that a function lives in.
@@ -151,6 +158,20 @@ func (c scope) provisionedOf(name string) kv.Range {
 }
 
 func (c scope) allProvisioned() kv.Range { return kv.Prefix(provisionedPrefix, c.account, c.region) }
+
+func (c scope) mappingKey(uuid string) []byte {
+	return kv.Key(mappingPrefix, c.account, c.region, uuid)
+}
+
+func (c scope) mappings() kv.Range { return kv.Prefix(mappingPrefix, c.account, c.region) }
+
+func (c scope) mappingOfKey(source, function string) []byte {
+	return kv.Key(mappingOfPrefix, c.account, c.region, source, function)
+}
+
+func (c scope) movingKey(uuid string) []byte {
+	return kv.Key(movingPrefix, c.account, c.region, uuid)
+}
 
 // concurrencyGuard guards which reservations and provisioned configurations there are.
 func (c scope) concurrencyGuard() kv.Guard {

@@ -72,7 +72,8 @@ func (s *Service) changeTags(ctx context.Context, operation string, resource *st
 type tagged struct {
 	scope
 	function    string // its name, or
-	codeSigning string // its ID
+	codeSigning string // its ID, or
+	mapping     string // its UUID
 }
 
 // read reads the resource and returns where its tags are; write stores it.
@@ -83,6 +84,16 @@ func (t *tagged) read(r kv.Reader) (tags *map[string]string, write func(kv.Tx) e
 			return nil, nil, err
 		}
 		return &s.Tags, func(tx kv.Tx) error { return kv.SetJSON(tx, t.codeSigningKey(s.ID), s) }, nil
+	}
+	if t.mapping != "" {
+		m, err := get[mapping](r, t.mappingKey(t.mapping))
+		if err == nil && m == nil {
+			err = lambdaapi.ErrResourceNotFoundException("Event source mapping not found: %s", t.mappingARN(t.mapping))
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		return &m.Tags, func(tx kv.Tx) error { return kv.SetJSON(tx, t.mappingKey(t.mapping), m) }, nil
 	}
 	f, err := t.scope.function(r, t.function)
 	if err != nil {
@@ -98,7 +109,7 @@ func findTagged(ctx context.Context, operation string, resource *string) (*tagge
 	if err != nil {
 		return nil, lambdaapi.ErrResourceNotFoundException("Resource not found: %s", given)
 	}
-	switch kind, _, _ := strings.Cut(a.Resource, ":"); kind {
+	switch kind, id, _ := strings.Cut(a.Resource, ":"); kind {
 	case "function":
 		c, ref, err := locate(ctx, operation, resource, nil)
 		if err == nil && ref.qualifier != "" {
@@ -108,6 +119,15 @@ func findTagged(ctx context.Context, operation string, resource *string) (*tagge
 	case "code-signing-config":
 		c, id, err := locateCodeSigning(ctx, operation, resource)
 		return &tagged{scope: c, codeSigning: id}, err
+	case "event-source-mapping":
+		c := scopeOf(ctx)
+		switch {
+		case a.Region != c.region:
+			return nil, lambdaapi.ErrResourceNotFoundException("Event source mapping not found: %s", given)
+		case a.Account != c.account:
+			return nil, errDenied(ctx, operation, given)
+		}
+		return &tagged{scope: c, mapping: id}, nil
 	}
 	return nil, lambdaapi.ErrResourceNotFoundException("Resource not found: %s", given)
 }

@@ -34,6 +34,14 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		queue <- err
 	})
+	mappings := make(chan error, 1)
+	g.Go(func(context.Context) {
+		err := s.runMappings(ctx)
+		if err != nil {
+			cancel()
+		}
+		mappings <- err
+	})
 	slots := make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))
 	var underWay sync.Map // pending -> struct{}
 	for range s.db.Watch(ctx, kv.Key(transitionPrefix)) {
@@ -54,7 +62,7 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		}
 	}
-	return <-queue
+	return errors.Join(<-queue, <-mappings)
 }
 
 // transition carries one version through, which underWay has as taken.
