@@ -36,6 +36,7 @@ const policy = `
 	internal/aws/protocol/protocoltest/... : internal/aws/protocol
 
 	# L1: languages, which know no time, no context and no I/O
+	internal/lang/eventpattern :
 	internal/lang/httpevent :
 	internal/lang/iampolicy :
 	internal/lang/logfilter :
