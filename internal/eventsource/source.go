@@ -71,7 +71,7 @@ type Stream interface {
 	// Shards returns the shards that there are, closed ones with records left included.
 	Shards(ctx context.Context) ([]Shard, error)
 	// Read returns up to max records of a shard in order from a position on; it does not wait for records. A page may be empty
-	// although more follows.
+	// although more follows. The engine reads one page of a shard at a time.
 	Read(ctx context.Context, shard string, from Position, max int) (Page, error)
 }
 
@@ -84,10 +84,7 @@ type Shard struct {
 // Page is what a Read found.
 type Page struct {
 	Records []Record
-	// Next is where to go on if not at the last record's sequence number: the position behind what was looked at, when the stream
-	// can name one. The zero value means: behind the last record, or at the same position if there was none.
-	Next Position
-	// More says that another Read at once may find something.
+	// More says that another Read at once may find something: behind the last record, or from the same position if there is none.
 	More bool
 	// End says that the shard is closed and that these are its last records.
 	End bool

@@ -1,0 +1,59 @@
+package eventsource
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+)
+
+// report is what an answer says of a batch.
+type report struct {
+	// failed are the identifiers of what failed, if the mapping lets the function report them.
+	failed []string
+	// state is the window's next state; nil if the answer has none.
+	state json.RawMessage
+}
+
+// errReport says that an answer is not what the mapping requires, so that the whole batch counts as failed.
+var errReport = errors.New("the function's answer is not of the form that the mapping requires")
+
+// parseAnswer reads the answer of a function that did not fail. As on AWS nothing, null, "", [] and {} report no failure; an
+// identifier that is empty, null, not a string or under another name makes it errReport. stateful requires a state.
+func parseAnswer(payload []byte, items, stateful bool) (r report, err error) {
+	if !items && !stateful {
+		return r, nil
+	}
+	payload = bytes.TrimSpace(payload)
+	var answer struct {
+		State    json.RawMessage `json:"state"`
+		Failures json.RawMessage `json:"batchItemFailures"`
+	}
+	switch string(payload) {
+	case "", "null", `""`, "[]":
+	default:
+		if json.Unmarshal(payload, &answer) != nil {
+			return r, errReport
+		}
+	}
+	if stateful {
+		if len(answer.State) == 0 || string(answer.State) == "null" {
+			return r, errReport
+		}
+		r.state = answer.State
+	}
+	if !items || len(answer.Failures) == 0 || string(answer.Failures) == "null" {
+		return r, nil
+	}
+	var failures []map[string]json.RawMessage
+	if json.Unmarshal(answer.Failures, &failures) != nil {
+		return r, errReport
+	}
+	for _, f := range failures {
+		var id *string
+		if json.Unmarshal(f["itemIdentifier"], &id) != nil || id == nil || *id == "" {
+			return r, errReport
+		}
+		r.failed = append(r.failed, *id)
+	}
+	return r, nil
+}
