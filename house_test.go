@@ -54,6 +54,7 @@ const policy = `
 	internal/credential   : internal/arn internal/call
 	internal/sequence     : internal/kv
 	internal/durable      : internal/group internal/kv
+	internal/commitlog    : internal/kv internal/sequence
 
 	# L3: engines
 	internal/gate         : internal/aws/smithy internal/call
