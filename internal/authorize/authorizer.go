@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/call"
@@ -118,7 +119,7 @@ func (a *Authorizer) Authorize(ctx context.Context, op *smithy.OpInfo, in any) e
 		return nil
 	}
 	value := reflect.ValueOf(in).Elem()
-	if info.Principal.Type == call.Root && !r.mayReachOut(value) {
+	if info.Principal.Type == call.Root && !r.mayReachOut(value, info.Account) {
 		return nil
 	}
 	if err := restricted(&info.Principal, op); err != nil {
@@ -152,7 +153,7 @@ func (a *Authorizer) Authorize(ctx context.Context, op *smithy.OpInfo, in any) e
 }
 
 // mayReachOut reports whether an input may name something of another account.
-func (r *rule) mayReachOut(in reflect.Value) bool {
+func (r *rule) mayReachOut(in reflect.Value, account string) bool {
 	for i := range r.names {
 		v, ok := r.names[i].value(in)
 		if !ok {
@@ -160,7 +161,7 @@ func (r *rule) mayReachOut(in reflect.Value) bool {
 		}
 		switch v.Kind() {
 		case reflect.String:
-			if strings.Contains(v.String(), ":") {
+			if s := v.String(); strings.Contains(s, ":") && !isQueueOf(s, account) {
 				return true
 			}
 		case reflect.Slice:
@@ -168,6 +169,12 @@ func (r *rule) mayReachOut(in reflect.Value) bool {
 		}
 	}
 	return false
+}
+
+// isQueueOf reports whether s is the URL of a queue of an account.
+func isQueueOf(s, account string) bool {
+	q, ok := arn.ParseQueueURL(s)
+	return ok && q.Account == account
 }
 
 // restricted refuses what temporary credentials of users cannot do, whatever policies say: IAM without a second factor, and IAM

@@ -1,6 +1,8 @@
 package authorize
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -36,6 +38,8 @@ var forms = map[string]func(e *evaluation, f *form, add func(string)){
 	"caller":            callerItself,
 	"issuer":            oidcProvider,
 	"serviceLinkedRole": serviceLinkedRole,
+	"queue":             queue,
+	"moveTask":          moveTask,
 }
 
 func compileForm(op *smithy.OpInfo, word string) (form, error) {
@@ -253,4 +257,33 @@ func serviceLinkedRole(e *evaluation, f *form, add func(string)) {
 		s += "_" + suffix
 	}
 	add(f.local(e, s))
+}
+
+// queue is a queue, by its URL, or by its name and perhaps the account of its owner.
+func queue(e *evaluation, f *form, add func(string)) {
+	given := f.text(e, 0)
+	q, ok := arn.ParseQueueURL(given)
+	if !ok {
+		add("*")
+		return
+	}
+	account := f.text(e, 1)
+	if account == "" {
+		account = q.Account
+	}
+	if !arn.IsAccount(account) {
+		account = e.info.Account
+	}
+	add(f.prefix + e.info.Region + ":" + account + ":" + q.Name)
+}
+
+// moveTask is the source queue of a message move task, whose ARN is in its handle. Tasks of other accounts are none that it could mean.
+func moveTask(e *evaluation, f *form, add func(string)) {
+	var handle struct{ SourceArn string }
+	b, err := base64.StdEncoding.DecodeString(f.text(e, 0))
+	if err != nil || json.Unmarshal(b, &handle) != nil || !arn.Is(handle.SourceArn) || accountOf(handle.SourceArn) != e.info.Account {
+		add("*")
+		return
+	}
+	add(handle.SourceArn)
 }

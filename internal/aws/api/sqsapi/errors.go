@@ -49,6 +49,11 @@ func ErrInvalidMessageContents(format string, args ...any) *apierr.Error {
 	return Service.Err("InvalidMessageContents", format, args...)
 }
 
+// ErrInvalidParameterValueException is InvalidParameterValueException (InvalidParameterValue), HTTP 400.
+func ErrInvalidParameterValueException(format string, args ...any) *apierr.Error {
+	return Service.Err("InvalidParameterValueException", format, args...)
+}
+
 // ErrInvalidSecurity is InvalidSecurity, HTTP 403.
 func ErrInvalidSecurity(format string, args ...any) *apierr.Error {
 	return Service.Err("InvalidSecurity", format, args...)
@@ -92,6 +97,11 @@ func ErrKmsThrottled(format string, args ...any) *apierr.Error {
 // ErrMessageNotInflight is MessageNotInflight (AWS.SimpleQueueService.MessageNotInflight), HTTP 400.
 func ErrMessageNotInflight(format string, args ...any) *apierr.Error {
 	return Service.Err("MessageNotInflight", format, args...)
+}
+
+// ErrMissingRequiredParameterException is MissingRequiredParameterException (MissingParameter), HTTP 400.
+func ErrMissingRequiredParameterException(format string, args ...any) *apierr.Error {
+	return Service.Err("MissingRequiredParameterException", format, args...)
 }
 
 // ErrOverLimit is OverLimit, HTTP 403.

@@ -53,6 +53,7 @@ const (
 	sInvalidBatchEntryId
 	sInvalidIdFormat
 	sInvalidMessageContents
+	sInvalidParameterValueException
 	sInvalidSecurity
 	sKmsAccessDenied
 	sKmsDisabled
@@ -85,6 +86,7 @@ const (
 	sMessageSystemAttributeName
 	sMessageSystemAttributeNameForSends
 	sMessageSystemAttributeValue
+	sMissingRequiredParameterException
 	sNullableInteger
 	sNullableLong
 	sOverLimit
@@ -257,6 +259,9 @@ var shapes = []smithy.Shape{
 	{Name: "InvalidMessageContents", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
+	{Name: "InvalidParameterValueException", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "InvalidParameterValue"}, Members: []smithy.Member{
+		{Ref: sExceptionMessage, Name: "message"},
+	}},
 	{Name: "InvalidSecurity", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 403, Code: "InvalidSecurity"}, Members: []smithy.Member{
 		{Ref: sExceptionMessage, Name: "message"},
 	}},
@@ -357,6 +362,9 @@ var shapes = []smithy.Shape{
 		{Ref: sStringList, Name: "StringListValues", QueryName: "StringListValue", Flattened: true},
 		{Ref: sBinaryList, Name: "BinaryListValues", QueryName: "BinaryListValue", Flattened: true},
 		{Ref: sString, Name: "DataType", Required: true},
+	}},
+	{Name: "MissingRequiredParameterException", Kind: smithy.Structure, Error: &smithy.ErrorTrait{Status: 400, Code: "MissingParameter"}, Members: []smithy.Member{
+		{Ref: sExceptionMessage, Name: "message"},
 	}},
 	{Name: "NullableInteger", Kind: smithy.Integer},
 	{Name: "NullableLong", Kind: smithy.Long},
