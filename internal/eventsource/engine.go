@@ -183,6 +183,10 @@ func (e *Engine) runner(m *Mapping, source any) (runner, error) {
 		s := &stream{engine: e, source: source, shards: map[string]*shard{}}
 		s.mapping.Store(m)
 		return s, nil
+	case Queue:
+		q := &queue{engine: e, source: source, groups: map[string]bool{}, bell: make(chan struct{}, 1)}
+		q.mapping.Store(m)
+		return q, nil
 	}
 	return nil, fmt.Errorf("eventsource: %T is neither a Queue nor a Stream", source)
 }

@@ -41,6 +41,9 @@ type Mapping struct {
 
 	// MaxConcurrency is the most batches of a queue in flight, 2 to 1,000; zero means AWS's 1,250.
 	MaxConcurrency int
+	// Timeout is the function's: messages that wait for a full batch are hidden for Window + Timeout + 30 s if the queue's own visibility
+	// timeout is shorter than the first two, as AWS does. Zero leaves that to the queue.
+	Timeout time.Duration
 	// MinPollers and MaxPollers are of provisioned mode: each poller makes ten invocations at once. Zero means none.
 	MinPollers, MaxPollers int
 }

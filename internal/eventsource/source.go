@@ -23,8 +23,8 @@ type Sources interface {
 
 // Waker is a source that tells when there may be something new. Sources that are no Wakers are polled once a second.
 type Waker interface {
-	// OnArrival calls f soon after each time that something may have become available, with the shard in which it did, or "" if that is not
-	// known or the set of shards has changed. f returns at once and may be called from anywhere, also without need. No call begins
+	// OnArrival calls f soon after each time that something may have become available (a message whose delay or visibility timeout is over
+	// included), with the shard in which it did, or "" if that is not known or the set of shards has changed. f returns at once and may be called from anywhere, also without need. No call begins
 	// after stop has returned. What arrived before the call need not be told.
 	OnArrival(f func(shard string)) (stop func())
 }

@@ -1,0 +1,635 @@
+package eventsource
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mayflyhq/mayfly/internal/durable"
+	"github.com/mayflyhq/mayfly/internal/kv"
+)
+
+// How AWS scales the pollers of a queue: batches in flight at first and at most, and how many more each second while all are busy.
+const (
+	firstPollers     = 5
+	mostPollers      = 1250
+	growth           = 300.0 / 60
+	provisionedPer   = 10 // batches of one provisioned poller
+	provisionedSpeed = 1000.0 / 60
+
+	receive        = 10               // messages of one Take, SQS's limit
+	describeEvery  = time.Minute      // how long a queue's attributes are believed
+	visibilitySlop = 30 * time.Second // added to window and timeout of the function
+)
+
+// queue runs a mapping whose source is a Queue. Each poller is a goroutine that takes a batch, sees it through, and takes the next, until it finds nothing.
+type queue struct {
+	engine  *Engine
+	mapping atomic.Pointer[Mapping]
+	source  Queue
+	tally   tally
+	recent  recent
+	cancel  func()        // of the registration with a Waker
+	bell    chan struct{} // rings for the poller that waits for a batch to fill
+
+	arrived atomic.Bool
+
+	mu         sync.Mutex
+	active     bool
+	done       chan struct{} // closed by stop
+	pollers    int
+	collecting bool    // a poller waits for a batch to fill
+	ceiling    float64 // how many pollers there may be now
+	since      time.Time
+	groups     map[string]bool // whose messages are in flight
+	paused     time.Time       // take nothing before
+	misreads   int             // Takes in a row that failed
+	refusals   int             // invocations in a row that the service refused
+	timer      *time.Timer
+	times      []time.Time // when to look again, in order; the timer is set for the first
+	visibility time.Duration
+	described  time.Time
+	running    sync.WaitGroup
+}
+
+func (q *queue) status() (string, Metrics) { return q.tally.status() }
+
+func (q *queue) start() {
+	q.mu.Lock()
+	q.active, q.done = true, make(chan struct{})
+	q.mu.Unlock()
+	if w, ok := q.source.(Waker); ok {
+		q.cancel = w.OnArrival(func(string) { q.poll() })
+	}
+	q.poll()
+}
+
+func (q *queue) stop() {
+	if q.cancel != nil {
+		q.cancel()
+	}
+	q.mu.Lock()
+	q.active = false
+	close(q.done)
+	if q.timer != nil {
+		q.timer.Stop()
+	}
+	q.mu.Unlock()
+	q.running.Wait()
+}
+
+func (q *queue) set(m *Mapping) {
+	q.mapping.Store(m)
+	q.poll()
+}
+
+// poll looks for messages, now or when there may be another poller.
+func (q *queue) poll() {
+	q.arrived.Store(true)
+	select {
+	case q.bell <- struct{}{}:
+	default:
+	}
+	q.mu.Lock()
+	q.add()
+	q.mu.Unlock()
+}
+
+// limits are how many pollers a mapping begins with, may have, and gains each second.
+func (m *Mapping) limits() (first, most, speed float64) {
+	first, most, speed = firstPollers, mostPollers, growth
+	if m.MaxPollers > 0 {
+		first, most, speed = float64(max(m.MinPollers, 1)*provisionedPer), float64(m.MaxPollers*provisionedPer), provisionedSpeed
+	}
+	if m.MaxConcurrency > 0 {
+		most = float64(m.MaxConcurrency)
+	}
+	return min(first, most), most, speed
+}
+
+// add starts a poller if there may be one more. mu is held.
+func (q *queue) add() {
+	now := time.Now()
+	if !q.active || q.collecting {
+		return
+	}
+	if now.Before(q.paused) {
+		q.at(q.paused)
+		return
+	}
+	first, most, speed := q.mapping.Load().limits()
+	if q.pollers == 0 && q.ceiling < first {
+		q.ceiling = first
+	}
+	if float64(q.pollers+1) > q.ceiling {
+		// All are busy, and have been since.
+		if q.since.IsZero() {
+			q.since = now
+		}
+		q.ceiling = min(q.ceiling+speed*now.Sub(q.since).Seconds(), most)
+		q.since = now
+		if float64(q.pollers+1) > q.ceiling {
+			if float64(q.pollers+1) <= most {
+				q.at(now.Add(time.Duration(float64(time.Second) / speed)))
+			}
+			return
+		}
+	} else {
+		q.since = time.Time{}
+	}
+	q.ceiling = min(q.ceiling, most)
+	q.pollers++
+	q.running.Add(1)
+	if !q.engine.spawn(func(ctx context.Context) {
+		defer q.running.Done()
+		q.run(ctx)
+	}) {
+		q.running.Done()
+		q.pollers--
+	}
+}
+
+// at looks for messages again at a time, or up to 50 ms later. mu is held.
+func (q *queue) at(t time.Time) {
+	const grain = 50 * time.Millisecond
+	t = t.Add(grain - 1).Truncate(grain)
+	i, found := slices.BinarySearchFunc(q.times, t, time.Time.Compare)
+	if !q.active || found {
+		return
+	}
+	q.times = slices.Insert(q.times, i, t)
+	if i == 0 {
+		q.arm()
+	}
+}
+
+// arm sets the timer for the first of times. mu is held.
+func (q *queue) arm() {
+	if q.timer != nil {
+		q.timer.Stop()
+		q.timer = nil
+	}
+	if len(q.times) == 0 {
+		q.times = nil
+		return
+	}
+	q.timer = time.AfterFunc(time.Until(q.times[0]), func() {
+		q.mu.Lock()
+		if !q.active {
+			q.mu.Unlock()
+			return
+		}
+		now, n := time.Now(), 0
+		for n < len(q.times) && !q.times[n].After(now) {
+			n++
+		}
+		q.times = q.times[n:]
+		q.arm()
+		q.mu.Unlock()
+		q.poll()
+	})
+}
+
+// run is a poller.
+func (q *queue) run(ctx context.Context) {
+	for {
+		m := q.mapping.Load()
+		q.arrived.Store(false)
+		b, err := q.collect(ctx, m)
+		q.mu.Lock()
+		if err != nil && ctx.Err() == nil {
+			q.misreads++
+			q.paused = time.Now().Add(readBackoff(q.misreads))
+			q.at(q.paused)
+			q.tally.trouble(err)
+		}
+		if b == nil || len(b.records) == 0 {
+			if b != nil && b.again || err == nil && q.arrived.Load() && q.active && !q.collecting && !time.Now().Before(q.paused) && float64(q.pollers) <= q.ceiling {
+				q.mu.Unlock()
+				continue
+			}
+			q.pollers--
+			if q.pollers == 0 {
+				q.ceiling, q.since = 0, time.Time{}
+			}
+			q.mu.Unlock()
+			return
+		}
+		q.misreads = 0
+		q.add() // there may be more
+		q.mu.Unlock()
+		b.process(ctx)
+		_, most, _ := q.mapping.Load().limits()
+		q.mu.Lock()
+		q.ceiling = min(q.ceiling, most)
+		if !q.active || float64(q.pollers) > q.ceiling || time.Now().Before(q.paused) {
+			q.pollers--
+			q.mu.Unlock()
+			return
+		}
+		q.mu.Unlock()
+	}
+}
+
+// describe returns the queue's visibility timeout, as it was a minute ago at most.
+func (q *queue) describe(ctx context.Context) (time.Duration, error) {
+	q.mu.Lock()
+	v, fresh := q.visibility, !q.described.IsZero() && time.Since(q.described) < describeEvery
+	q.mu.Unlock()
+	if fresh {
+		return v, nil
+	}
+	v, _, err := q.source.Describe(ctx)
+	if err != nil {
+		return 0, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.visibility, q.described = v, time.Now()
+	return v, nil
+}
+
+// collect takes messages until the batch is full or its window over; nil or an empty batch if there are none. Messages that the filter does not
+// take are deleted and do not count.
+func (q *queue) collect(ctx context.Context, m *Mapping) (*batch, error) {
+	visibility, err := q.describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{queue: q, m: m, visibility: visibility, taken: time.Now()}
+	hidden := time.Duration(0)
+	if m.Window > 0 {
+		q.mu.Lock()
+		if q.collecting {
+			q.mu.Unlock()
+			return nil, nil
+		}
+		q.collecting = true
+		q.mu.Unlock()
+		defer func() {
+			q.mu.Lock()
+			q.collecting = false
+			q.mu.Unlock()
+		}()
+		if m.Timeout > 0 && m.Window+m.Timeout > visibility {
+			hidden = m.Window + m.Timeout + visibilitySlop
+			b.visibility = hidden
+		}
+	}
+	var over <-chan time.Time
+	for {
+		found, err := q.source.Take(ctx, min(m.BatchSize-len(b.records), receive), hidden)
+		if err != nil {
+			b.release(ctx)
+			return nil, err
+		}
+		q.tally.read(len(found))
+		kept := b.filter(ctx, found)
+		b.again = len(found) > 0
+		if b.add(kept); b.full() || m.Window == 0 {
+			return b, nil
+		}
+		if len(b.records) == 0 {
+			if len(found) > 0 {
+				continue
+			}
+			return b, nil
+		}
+		if over == nil {
+			b.taken = time.Now()
+			timer := time.NewTimer(m.Window)
+			defer timer.Stop()
+			over = timer.C
+		}
+		if len(found) > 0 {
+			select {
+			case <-over:
+				return b, nil
+			default:
+				continue
+			}
+		}
+		select {
+		case <-q.bell:
+		case <-over:
+			return b, nil
+		case <-q.done:
+			b.release(ctx)
+			return nil, nil
+		case <-ctx.Done():
+			b.release(ctx)
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// batch is messages that were taken.
+type batch struct {
+	queue      *queue
+	m          *Mapping
+	records    []Record
+	bytes      int
+	again      bool // the last Take found something, if only for the filter
+	taken      time.Time
+	visibility time.Duration
+	groups     []string // that it holds
+}
+
+func (b *batch) add(records []Record) {
+	b.records = append(b.records, records...)
+	b.bytes += size(records)
+}
+
+func (b *batch) full() bool {
+	return len(b.records) >= b.m.BatchSize || b.bytes >= MaxPayload-envelope
+}
+
+// filter deletes the messages that the mapping's filter does not take, and returns the others.
+func (b *batch) filter(ctx context.Context, found []Record) []Record {
+	if b.m.Filter == nil || len(found) == 0 {
+		return found
+	}
+	var kept, rest []Record
+	for i := range found {
+		if b.m.Filter.Match(&found[i]) {
+			kept = append(kept, found[i])
+		} else {
+			rest = append(rest, found[i])
+		}
+	}
+	if len(rest) > 0 {
+		b.queue.tally.filtered(len(rest))
+		b.queue.recent.note(rest, Outcome{State: Filtered})
+		b.delete(ctx, rest)
+	}
+	return kept
+}
+
+// release returns messages at once that the function will not get now.
+func (b *batch) release(ctx context.Context) {
+	if len(b.records) > 0 {
+		if err := b.queue.source.Hide(context.WithoutCancel(ctx), b.records, 0); err != nil {
+			b.queue.engine.log.Debug("messages not returned: they appear again after their visibility timeout", "mapping", b.m.ID, "err", err)
+		}
+		b.records = nil
+	}
+}
+
+// delete deletes messages. Those that cannot be deleted appear again.
+func (b *batch) delete(ctx context.Context, records []Record) {
+	ctx = context.WithoutCancel(ctx)
+	var err error
+	for n := range 3 {
+		if err = b.queue.source.Delete(ctx, records); err == nil {
+			b.queue.tally.deleted(len(records))
+			return
+		}
+		if errors.Is(err, ErrGone) {
+			return
+		}
+		time.Sleep(backoff(n + 1))
+	}
+	b.queue.engine.log.Warn("messages not deleted: they will be processed again", "mapping", b.m.ID, "messages", len(records), "err", err)
+	b.queue.tally.trouble(err)
+}
+
+// hold takes the groups of the batch, and leaves messages out whose group is in flight: their visibility timeout was too short for the function.
+func (b *batch) hold() {
+	q := b.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	b.records = slices.DeleteFunc(b.records, func(r Record) bool {
+		if r.Key == "" || slices.Contains(b.groups, r.Key) {
+			return false
+		}
+		if q.groups[r.Key] {
+			q.at(b.taken.Add(b.visibility))
+			return true
+		}
+		q.groups[r.Key] = true
+		b.groups = append(b.groups, r.Key)
+		return false
+	})
+}
+
+func (b *batch) unhold() {
+	b.queue.mu.Lock()
+	defer b.queue.mu.Unlock()
+	for _, g := range b.groups {
+		delete(b.queue.groups, g)
+	}
+}
+
+// process sees a batch through: every message is deleted, given up, or left to appear again.
+func (b *batch) process(ctx context.Context) {
+	b.hold()
+	defer b.unhold()
+	if n := slices.IndexFunc(b.records, b.expired); n >= 0 {
+		var old []Record
+		b.records = slices.DeleteFunc(slices.Clone(b.records), func(r Record) bool {
+			if b.expired(r) {
+				old = append(old, r)
+				return true
+			}
+			return false
+		})
+		b.lose(ctx, &loss{records: old, condition: expired, invokes: 1})
+	}
+	if len(b.records) > 0 {
+		b.queue.recent.note(b.records, Outcome{State: InFlight})
+	}
+	// What does not fit in one event is invoked in several.
+	for rest := b.records; len(rest) > 0; {
+		n, bytes := 0, 0
+		for n < len(rest) && (n == 0 || bytes+len(rest[n].JSON)+1 <= MaxPayload-envelope) {
+			bytes += len(rest[n].JSON) + 1
+			n++
+		}
+		if !b.invoke(ctx, rest[:n]) {
+			return
+		}
+		rest = rest[n:]
+	}
+}
+
+// expired reports whether a message is older than the mapping allows.
+func (b *batch) expired(r Record) bool {
+	return b.m.MaxAge > 0 && time.Since(r.Arrival) >= b.m.MaxAge
+}
+
+// invoke invokes the function with some of the messages. It reports false if it is of no use to go on with others.
+func (b *batch) invoke(ctx context.Context, records []Record) bool {
+	q := b.queue
+	payload := event(records)
+	for n := 1; ; n++ {
+		q.tally.begin(len(records), n > 1 || records[0].Receives > 1, max(time.Since(records[0].Arrival), 0))
+		answer, err := q.engine.invoker.Invoke(ctx, b.m, payload)
+		q.tally.end()
+		if err == nil {
+			q.mu.Lock()
+			q.refusals = 0
+			q.mu.Unlock()
+			b.settle(ctx, records, answer)
+			return true
+		}
+		if ctx.Err() != nil {
+			b.records = records
+			b.release(ctx)
+			return false
+		}
+		q.tally.problem(err)
+		if tooLarge(err) && len(records) > 1 {
+			half := len(records) / 2
+			return b.invoke(ctx, records[:half]) && b.invoke(ctx, records[half:])
+		}
+		// Other batches wait too; so does this one, for as long as there is time left for the function before its messages appear again.
+		wait := troubleBackoff(n)
+		q.mu.Lock()
+		if throttled(err) {
+			q.ceiling, q.since = max(q.ceiling/2, 1), time.Now()
+		} else if !tooLarge(err) {
+			q.refusals++
+			q.paused = time.Now().Add(min(time.Second<<min(q.refusals-1, 6), time.Minute))
+			q.at(q.paused)
+		}
+		q.mu.Unlock()
+		if !throttled(err) || time.Since(b.taken)+wait > b.visibility/2 {
+			b.leave(records, Outcome{State: Waiting, Error: err.Error()})
+			return false
+		}
+		select {
+		case <-time.After(wait):
+		case <-q.done:
+			b.records = records
+			b.release(ctx)
+			return false
+		case <-ctx.Done():
+			b.records = records
+			b.release(ctx)
+			return false
+		}
+	}
+}
+
+// settle applies an answer to the messages of an invocation.
+func (b *batch) settle(ctx context.Context, records []Record, a *Answer) {
+	q := b.queue
+	if a.FunctionError == "" {
+		r, err := parseAnswer(a.Payload, b.m.ReportItemFailures, false)
+		failed := map[string]bool{}
+		for _, id := range r.failed {
+			failed[id] = true
+			if err == nil && !slices.ContainsFunc(records, func(r Record) bool { return r.ID == id }) {
+				err = errReport
+			}
+		}
+		if err == nil {
+			var ok, bad []Record
+			for _, r := range records {
+				if failed[r.ID] {
+					bad = append(bad, r)
+				} else {
+					ok = append(ok, r)
+				}
+			}
+			q.tally.ok(len(bad))
+			if len(ok) > 0 {
+				q.recent.note(ok, Outcome{State: Processed, RequestID: a.RequestID})
+				b.delete(ctx, ok)
+			}
+			b.fail(ctx, bad, a, "the function reported this message in batchItemFailures")
+			return
+		}
+		q.tally.failed(len(records))
+		b.split(ctx, records, a, err.Error())
+		return
+	}
+	q.tally.failed(len(records))
+	b.split(ctx, records, a, string(a.Payload[:min(len(a.Payload), maxMessage)]))
+}
+
+// split invokes the halves of a batch that failed, if the mapping says so, and otherwise leaves it.
+func (b *batch) split(ctx context.Context, records []Record, a *Answer, message string) {
+	if !b.m.Bisect || len(records) == 1 || ctx.Err() != nil {
+		b.fail(ctx, records, a, message)
+		return
+	}
+	b.queue.tally.bisected()
+	half := len(records) / 2
+	for _, at := range []int{0, half} {
+		part := records[at:]
+		// Each half has the whole visibility timeout for itself, and the other one waits hidden.
+		if err := b.queue.source.Hide(ctx, part, b.visibility); err != nil {
+			b.fail(ctx, part, a, message)
+			return
+		}
+		if at == 0 {
+			part = records[:half]
+		}
+		b.taken = time.Now()
+		if !b.invoke(ctx, part) {
+			return
+		}
+	}
+}
+
+// fail gives up those of some messages that were received too often, and leaves the others to appear again.
+func (b *batch) fail(ctx context.Context, records []Record, a *Answer, message string) {
+	var over, left []Record
+	for _, r := range records {
+		if b.m.MaxRetries >= 0 && r.Receives > b.m.MaxRetries {
+			over = append(over, r)
+		} else {
+			left = append(left, r)
+		}
+	}
+	if len(over) > 0 {
+		b.lose(ctx, &loss{records: over, condition: exhausted, invokes: over[0].Receives, request: a.RequestID, response: answered(a), message: message})
+	}
+	b.leave(left, Outcome{State: Failed, RequestID: a.RequestID, Error: message})
+}
+
+// leave lets messages appear again after their visibility timeout.
+func (b *batch) leave(records []Record, o Outcome) {
+	if len(records) == 0 {
+		return
+	}
+	o.Next = b.taken.Add(b.visibility)
+	b.queue.recent.note(records, o)
+	b.queue.mu.Lock()
+	defer b.queue.mu.Unlock()
+	b.queue.at(o.Next)
+}
+
+// lose gives messages up: what their destination gets is stored, then they are deleted.
+func (b *batch) lose(ctx context.Context, x *loss) {
+	if len(x.records) == 0 {
+		return
+	}
+	q, now := b.queue, time.Now()
+	fates := b.m.fates("", []*loss{x}, now)
+	var deliveries []*Delivery
+	if d := b.m.delivery("", x, now); d != nil {
+		deliveries = append(deliveries, d)
+	}
+	var tickets []durable.Ticket
+	err := q.engine.db.Update(context.WithoutCancel(ctx), func(tx kv.Tx) (err error) {
+		tickets, err = q.engine.store(tx, b.m.ID, fates, deliveries)
+		return err
+	})
+	if err != nil {
+		q.engine.log.Error("messages that were given up not stored: they appear again", "mapping", b.m.ID, "err", err)
+		b.leave(x.records, Outcome{State: Failed, Error: x.message})
+		return
+	}
+	for _, t := range tickets {
+		q.engine.deliveries.Wake(t)
+	}
+	q.tally.dropped(len(x.records))
+	q.tally.delivered(len(deliveries))
+	q.recent.note(x.records, Outcome{State: Dropped, Condition: x.condition, RequestID: x.request, Error: x.message, Destination: b.m.OnFailure})
+	b.delete(ctx, x.records)
+}
