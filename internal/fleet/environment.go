@@ -187,6 +187,8 @@ func (e *environment) await(ctx context.Context) *job {
 // keep is how long the environment stays with nothing to do.
 func (e *environment) keep() time.Duration {
 	if e.provisioned {
+		e.f.mu.Lock()
+		defer e.f.mu.Unlock()
 		return max(0, e.age-elapsed(e.started, time.Now()))
 	}
 	return e.f.limits.Idle

@@ -99,24 +99,14 @@ func layer(t *testing.T, h *harness, name string) func(*Function) {
 // awaitLog waits for a line that contains text.
 func (h *harness) awaitLog(text string) {
 	h.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		all := h.logs.all()
-		if slices.ContainsFunc(all, func(l string) bool { return strings.Contains(l, text) }) {
-			return
-		}
-		if time.Now().After(deadline) {
-			h.t.Fatalf("no %q in the log:\n%s", text, strings.Join(all, "\n"))
-		}
-	}
+	h.await(fmt.Sprintf("%q in the log", text), func() bool {
+		return slices.ContainsFunc(h.logs.all(), func(l string) bool { return strings.Contains(l, text) })
+	})
 }
 
 func (h *harness) awaitEmpty() {
 	h.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); h.Stats() != (Stats{}); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			h.t.Fatalf("not reaped: %+v", h.Stats())
-		}
-	}
+	h.await("end of all environments", func() bool { return h.Stats() == Stats{} })
 }
 
 func TestExtension(t *testing.T) {
@@ -151,7 +141,7 @@ func TestExtensionFailures(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHarness(t, testLimits())
-			r := h.invoke(h.function(layer(t, h, name)), `{"ms":300}`)
+			r := h.invoke(h.function(layer(t, h, name)), `{"ms":60000}`)
 			if name == "broken" {
 				if r.FunctionError != unhandled || !strings.Contains(string(r.Payload), want) {
 					t.Errorf("%s", r.Payload)
@@ -175,17 +165,10 @@ func TestTelemetry(t *testing.T) {
 	h.invoke(fn, `{"do":"print","arg":"something"}`)
 	want := []string{"platform.initStart", "platform.initRuntimeDone", "platform.initReport", "platform.extension",
 		"platform.telemetrySubscription", "platform.start", "function", "platform.runtimeDone", "platform.report"}
-	var heard string
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		heard = string(h.invoke(fn, `{"do":"read","arg":"heard"}`).Payload)
-		missing := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return strings.Contains(heard, w) })
-		if len(missing) == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not heard: %v, only %s", missing, heard[:min(len(heard), 1000)])
-		}
-	}
+	h.await("telemetry", func() bool {
+		heard := string(h.invoke(fn, `{"do":"read","arg":"heard"}`).Payload)
+		return !slices.ContainsFunc(want, func(w string) bool { return !strings.Contains(heard, w) })
+	})
 }
 
 // What a function does in the background stands still while its environment is frozen.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mayflyhq/mayfly/internal/call"
 )
@@ -15,7 +16,8 @@ import (
 // several functions at a time, and it goes on itself.
 func TestHotFunctionStarvesNobody(t *testing.T) {
 	limits := testLimits()
-	limits.MemoryMB = 1024 // eight environments
+	limits.MemoryMB = 1024    // eight environments
+	limits.Wait = time.Minute // what a slow machine needs to make room
 	h := newHarness(t, limits)
 	ctx, cancel := context.WithCancel(t.Context())
 	var hot, throttled atomic.Int64

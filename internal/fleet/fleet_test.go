@@ -72,11 +72,17 @@ func functionMain() {
 		var ev struct {
 			Do    string
 			Arg   string
+			Hold  bool // until the test lets it go on
 			Ms    int
 			Bytes int
 		}
 		json.Unmarshal(event, &ev)
 		n++
+		if ev.Hold {
+			if resp, err := http.Get(os.Getenv("AWS_ENDPOINT_URL") + "/hold"); err == nil {
+				resp.Body.Close()
+			}
+		}
 		time.Sleep(time.Duration(ev.Ms) * time.Millisecond)
 		path, body := base+"/invocation/"+id+"/response", event
 		switch ev.Do {
@@ -229,6 +235,7 @@ type harness struct {
 	logs *logs
 	bill *bill
 	code string
+	hold chan struct{} // lets one event that holds go on, or all of them once it is closed
 	stop func()
 }
 
@@ -240,13 +247,21 @@ func newHarness(t *testing.T, limits Limits) *harness {
 			t.Error(err)
 		}
 	})
-	h := &harness{t: t, logs: &logs{streams: map[string][]string{}}, bill: &bill{}, code: codeDir(t)}
+	h := &harness{t: t, logs: &logs{streams: map[string][]string{}}, bill: &bill{}, code: codeDir(t), hold: make(chan struct{})}
 	h.Fleet = New(Deps{
 		Driver:      d,
 		Runtimes:    provided{},
 		Credentials: func(*Function) (Credentials, error) { return Credentials{"ASIATEST", "secret", "token"}, nil },
 		Endpoint: func(ln net.Listener) {
-			http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "mayfly") }))
+			http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/hold" {
+					select {
+					case <-h.hold:
+					case <-r.Context().Done():
+					}
+				}
+				io.WriteString(w, "mayfly")
+			}))
 		},
 		Caller: h.logs.mux(),
 		Meter:  h.bill,
@@ -300,9 +315,10 @@ func codeDir(t *testing.T) string {
 	return codePath
 }
 
+// testLimits are those in which a slow machine is not taken for a slow function.
 func testLimits() Limits {
 	l := DefaultLimits(8192)
-	l.Init = 3 * time.Second
+	l.Init = time.Minute
 	return l
 }
 
@@ -310,7 +326,7 @@ func (h *harness) function(change ...func(*Function)) *Function {
 	fn := &Function{
 		Account: "000000000001", Region: "us-east-1", Name: "f", ARN: "arn:aws:lambda:us-east-1:000000000001:function:f",
 		Version: "$LATEST", Revision: "1", Runtime: "provided.al2023", Handler: "h", Architecture: "x86_64",
-		MemoryMB: 128, TmpMB: 512, Timeout: 5 * time.Second, Code: h.code, LogGroup: "/aws/lambda/f", LogFormat: "Text",
+		MemoryMB: 128, TmpMB: 512, Timeout: time.Minute, Code: h.code, LogGroup: "/aws/lambda/f", LogFormat: "Text",
 	}
 	for _, f := range change {
 		f(fn)
@@ -324,8 +340,22 @@ func initMode(mode string) func(*Function) {
 
 const requestID = "11111111-2222-4333-8444-555555555555"
 
+// settle waits until fn runs nothing and the environments that have answered for it are free: until then an invocation may be given
+// another one.
+func (h *harness) settle(fn *Function) {
+	h.t.Helper()
+	h.await("free environment", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		p, s := h.pools[fn.key("")], h.shares[fn.ARN]
+		return (s == nil || s.busy == 0) && (p == nil || p.finishing == 0)
+	})
+}
+
+// invoke runs fn when it has settled, so that it is known which environment serves.
 func (h *harness) invoke(fn *Function, event string) *Response {
 	h.t.Helper()
+	h.settle(fn)
 	r, err := h.Invoke(h.t.Context(), fn, &Request{RequestID: requestID, InvokedARN: fn.ARN, Payload: []byte(event), LogTail: true})
 	if err != nil {
 		h.t.Fatal(err)
@@ -427,10 +457,10 @@ func TestFailures(t *testing.T) {
 			again: "1",
 		},
 		{
-			name: "timeout", fn: func(fn *Function) { fn.Timeout = time.Second }, event: `{"ms":60000}`, functionError: bad,
-			payload: `{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ID Error: Task timed out after 1.00 seconds"}`,
-			tail: initLine + startLine + "TIME ID Task timed out after 1.00 seconds\n" + endLine +
-				strings.Replace(strings.Replace(coldReport, "Duration: 1.00 ms", "Duration: 1000.00 ms", 1), "Billed Duration: 1 ms", "Billed Duration: 1000 ms", 1) +
+			name: "timeout", fn: func(fn *Function) { fn.Timeout = 5 * time.Second }, event: `{"ms":60000}`, functionError: bad,
+			payload: `{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ID Error: Task timed out after 5.00 seconds"}`,
+			tail: initLine + startLine + "TIME ID Task timed out after 5.00 seconds\n" + endLine +
+				strings.Replace(strings.Replace(coldReport, "Duration: 1.00 ms", "Duration: 5000.00 ms", 1), "Billed Duration: 1 ms", "Billed Duration: 5000 ms", 1) +
 				"Status: timeout\n",
 			again: "1",
 		},
@@ -514,18 +544,18 @@ func TestThrottles(t *testing.T) {
 	h := newHarness(t, l)
 	fn := h.function()
 	h.invoke(fn, `{}`)
+	h.settle(fn)
 	busy := make(chan struct{})
 	go func() {
 		defer close(busy)
-		h.Invoke(context.Background(), fn, &Request{RequestID: requestID, Payload: []byte(`{"ms":700}`)})
+		h.Invoke(context.Background(), fn, &Request{RequestID: requestID, Payload: []byte(`{"hold":true}`)})
 	}()
-	for h.Stats().Busy == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	h.await("busy function", func() bool { return h.Stats().Busy == 1 })
 	_, err := h.Invoke(t.Context(), fn, &Request{RequestID: requestID, Payload: []byte(`{}`)})
 	if te, ok := err.(*ThrottledError); !ok || te.Reason != "ConcurrentInvocationLimitExceeded" {
 		t.Errorf("a second invocation: %v", err)
 	}
+	h.hold <- struct{}{}
 	<-busy
 }
 
@@ -641,16 +671,23 @@ func TestStopLetsInvocationsEnd(t *testing.T) {
 	h := newHarness(t, testLimits())
 	fn := h.function()
 	h.invoke(fn, `{}`)
+	h.settle(fn)
 	answer := make(chan *Response, 1)
 	go func() {
-		r, _ := h.Invoke(context.Background(), fn, &Request{RequestID: requestID, Payload: []byte(`{"ms":500}`)})
+		r, _ := h.Invoke(context.Background(), fn, &Request{RequestID: requestID, Payload: []byte(`{"hold":true}`)})
 		answer <- r
 	}()
-	for h.Stats().Busy == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	h.await("busy function", func() bool { return h.Stats().Busy == 1 })
+	go func() {
+		h.await("stop", func() bool {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			return h.stopping
+		})
+		close(h.hold)
+	}()
 	h.stop()
-	if r := <-answer; r == nil || string(r.Payload) != `{"ms":500}` {
+	if r := <-answer; r == nil || string(r.Payload) != `{"hold":true}` {
 		t.Errorf("the invocation that ran answered %v", r)
 	}
 	if _, err := h.Invoke(t.Context(), fn, &Request{RequestID: requestID}); err != ErrStopping {
@@ -661,34 +698,35 @@ func TestStopLetsInvocationsEnd(t *testing.T) {
 // A function that prints without end is answered, frozen and timed out like any other, and delays nobody else's log.
 func TestEndlessOutput(t *testing.T) {
 	h := newHarness(t, testLimits())
-	quiet := h.function(func(fn *Function) { fn.ARN, fn.Name, fn.LogGroup = fn.ARN+"-quiet", "quiet", "/aws/lambda/quiet" })
-	loud := h.function(func(fn *Function) { fn.Timeout = 2 * time.Second })
+	loud := h.function()
 	if r := h.invoke(loud, `{"do":"spam"}`); r.FunctionError != "" {
 		t.Fatalf("%s", r.Payload)
 	}
 	if r := h.invoke(loud, `{"do":"count"}`); string(r.Payload) != "2" {
 		t.Errorf("the next invocation answered %s", r.Payload)
 	}
+	h.settle(loud)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r, err := h.Invoke(context.Background(), loud, &Request{RequestID: requestID, Payload: []byte(`{"ms":60000}`)})
-		if err != nil || !strings.Contains(string(r.Payload), "Sandbox.Timedout") {
-			t.Errorf("the invocation that runs too long: %v %v", r, err)
-		}
+		h.Invoke(context.Background(), loud, &Request{RequestID: requestID, Payload: []byte(`{"hold":true}`)})
 	}()
+	quiet := h.function(func(fn *Function) { fn.ARN, fn.Name, fn.LogGroup = fn.ARN+"-quiet", "quiet", "/aws/lambda/quiet" })
 	h.invoke(quiet, `{"do":"print","arg":"whisper"}`)
-	for stored := false; !stored; time.Sleep(5 * time.Millisecond) {
-		select {
-		case <-done:
-			t.Fatal("the quiet function's log waits for the loud one's")
-		default:
-		}
-		for _, line := range h.logs.all() {
-			stored = stored || line == "whisper\n"
-		}
+	h.awaitLog("whisper\n")
+	select {
+	case <-done:
+		t.Error("the loud one did not run on")
+	default:
 	}
+	close(h.hold)
 	<-done
+
+	late := h.function(func(fn *Function) { fn.ARN, fn.Name, fn.Timeout = fn.ARN+"-late", "late", 2*time.Second })
+	h.invoke(late, `{"do":"spam"}`)
+	if r := h.invoke(late, `{"ms":60000}`); !strings.Contains(string(r.Payload), "Sandbox.Timedout") {
+		t.Errorf("the invocation that runs too long: %s", r.Payload)
+	}
 }
 
 func TestElapsed(t *testing.T) {

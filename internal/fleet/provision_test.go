@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -8,9 +9,9 @@ import (
 // await polls until a condition holds, and fails the test when it does not within a generous time.
 func (h *harness) await(what string, ok func() bool) {
 	h.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			h.t.Fatalf("no %s", what)
+			h.t.Fatalf("no %s; log:\n%s", what, strings.Join(h.logs.all(), "\n"))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,7 @@ func streamMain(url, end string, n int) {
 
 func (h *harness) stream(fn *Function, event string) *Response {
 	h.t.Helper()
+	h.settle(fn)
 	r, err := h.Invoke(h.t.Context(), fn, &Request{RequestID: requestID, InvokedARN: fn.ARN, Payload: []byte(event), LogTail: true, Stream: true})
 	if err != nil {
 		h.t.Fatal(err)
@@ -66,14 +68,19 @@ func TestStream(t *testing.T) {
 		{"whole", `{"do":"stream","bytes":100000}`, 100000, "", "", ""},
 		{"fails", `{"do":"stream","arg":"error","bytes":3}`, 3, "Function.Broken", `{"errorMessage":"broken"}`, ""},
 		{"times out", `{"do":"stream","arg":"hang"}`, 0, "Sandbox.Timedout",
-			`{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ` + requestID + ` Error: Task timed out after 1.00 seconds"}`, "Status: timeout"},
+			`{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: ` + requestID + ` Error: Task timed out after 5.00 seconds"}`, "Status: timeout"},
 		{"exits", `{"do":"stream","arg":"exit","bytes":1000000}`, some, "Runtime.ExitError", // more than fits anywhere on the way, so that it has begun before the exit
 			`{"errorType":"Runtime.ExitError","errorMessage":"RequestId: ` + requestID + ` Error: Runtime exited with error: exit status 4"}`, "Status: error\tError Type: Runtime.ExitError"},
 	}
 	h := newHarness(t, testLimits())
-	fn := h.function(func(fn *Function) { fn.Timeout = time.Second })
+	fn := h.function()
+	slow := h.function(func(fn *Function) { fn.Timeout, fn.ARN = 5*time.Second, fn.ARN+"-slow" })
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			fn := fn
+			if c.name == "times out" {
+				fn = slow
+			}
 			r := h.stream(fn, c.event)
 			if r.Stream == nil || r.ContentType != "text/plain" {
 				t.Fatalf("response = %+v", r)
@@ -120,21 +127,19 @@ func TestStreamAbandoned(t *testing.T) {
 		t.Errorf("log = %q", log)
 	}
 	h.check(h.invoke(fn, `{"do":"count"}`), "", `2`, startLine+endLine+warmReport+"\n")
+	h.settle(fn)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		for h.Stats().Busy == 0 {
-			time.Sleep(time.Millisecond)
-		}
+		h.await("busy function", func() bool { return h.Stats().Busy == 1 })
 		cancel()
 	}()
-	_, err := h.Invoke(ctx, fn, &Request{RequestID: requestID, InvokedARN: fn.ARN, Payload: []byte(`{"do":"stream","bytes":5000000,"ms":300}`), Stream: true})
+	_, err := h.Invoke(ctx, fn, &Request{RequestID: requestID, InvokedARN: fn.ARN, Payload: []byte(`{"do":"stream","bytes":5000000,"hold":true}`), Stream: true})
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("err = %v", err)
 	}
-	for h.Stats().Busy > 0 { // it is not held up by a stream that nobody reads
-		time.Sleep(time.Millisecond)
-	}
+	close(h.hold)
+	h.settle(fn) // it is not held up by a stream that nobody reads
 }
 
 // A stream that nobody asked for is one response.
@@ -156,17 +161,14 @@ func (h *harness) begin(ctx context.Context, fn *Function, event string) (*Respo
 // usage waits for the bill of n invocations.
 func (h *harness) usage(n int) []Usage {
 	h.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	var u []Usage
+	h.await(fmt.Sprintf("bill of %d invocations", n), func() bool {
 		h.bill.mu.Lock()
-		u := append([]Usage(nil), h.bill.usage...)
-		h.bill.mu.Unlock()
-		if len(u) >= n {
-			return u
-		}
-		if time.Now().After(deadline) {
-			h.t.Fatalf("%d invocations are billed, not %d", len(u), n)
-		}
-	}
+		defer h.bill.mu.Unlock()
+		u = slices.Clone(h.bill.usage)
+		return len(u) >= n
+	})
+	return u
 }
 
 // The first bytes are there while the function still runs, and the slot is taken until the last, and no longer.
@@ -177,7 +179,7 @@ func TestStreamHoldsItsSlot(t *testing.T) {
 	h := newHarness(t, limits)
 	fn := h.function()
 	for range 3 {
-		r, err := h.begin(t.Context(), fn, `{"Do":"stream","Ms":20}`)
+		r, err := h.begin(t.Context(), fn, `{"Do":"stream"}`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,11 +217,17 @@ func TestStreamReaderGoesAway(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			if how == "cancel early" {
-				time.AfterFunc(50*time.Millisecond, cancel)
-				if _, err := h.begin(ctx, fn, `{"Do":"stream","Ms":200,"Bytes":1000000}`); err != context.Canceled {
+				h.settle(fn)
+				go func() {
+					h.await("busy function", func() bool { return h.Stats().Busy == 1 })
+					cancel()
+				}()
+				if _, err := h.begin(ctx, fn, `{"Do":"stream","Hold":true,"Bytes":1000000}`); err != context.Canceled {
 					t.Fatal(err)
 				}
+				close(h.hold)
 			} else {
+				h.settle(fn)
 				r, err := h.begin(ctx, fn, `{"Do":"stream","Bytes":1000000}`)
 				if err != nil {
 					t.Fatal(err)
@@ -267,7 +275,7 @@ func TestStreamSlowReader(t *testing.T) {
 	limits := testLimits()
 	limits.StreamRate = -1
 	h := newHarness(t, limits)
-	r, err := h.begin(t.Context(), h.function(func(fn *Function) { fn.Timeout = time.Minute }), `{"Do":"stream","Arg":"progress"}`)
+	r, err := h.begin(t.Context(), h.function(func(fn *Function) { fn.Timeout, fn.MemoryMB = 15*time.Minute, 1769 }), `{"Do":"stream","Arg":"progress"}`)
 	if err != nil {
 		t.Fatal(err)
 	}
