@@ -66,10 +66,11 @@ const policy = `
 	internal/meter        : internal/fleet internal/kv
 	internal/target       : internal/arn internal/call internal/aws/api/...
 	internal/eventsource  : internal/arn internal/aws/apierr internal/call internal/durable internal/group internal/kv
+	internal/eventsource/... : internal/eventsource internal/aws/api/...
 
 	# L4: services, none of which imports another
 	internal/service/iam    : internal/authorize internal/arn internal/credential internal/call internal/aws/api/... internal/kv internal/lang/iampolicy
-	internal/service/lambda : internal/authorize internal/arn internal/call internal/durable internal/eventsource internal/group internal/aws/api/... internal/kv internal/blob internal/fleet internal/target internal/lang/iampolicy
+	internal/service/lambda : internal/authorize internal/arn internal/call internal/durable internal/eventsource internal/group internal/aws/api/... internal/kv internal/blob internal/fleet internal/target internal/lang/eventpattern internal/lang/iampolicy
 	internal/service/logs   : internal/arn internal/call internal/group internal/aws/api/... internal/kv internal/lang/logfilter
 	internal/service/sts    : internal/authorize internal/arn internal/call internal/credential internal/aws/api/... internal/lang/iampolicy
 

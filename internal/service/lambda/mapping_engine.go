@@ -2,48 +2,63 @@ package lambda
 
 import (
 	"context"
+	"net/http"
 	"time"
 
+	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
+	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/eventsource"
+	"github.com/mayflyhq/mayfly/internal/kv"
+	deliver "github.com/mayflyhq/mayfly/internal/target"
 )
 
 // Mappings runs event source mappings. *eventsource.Engine is one. Its methods are safe for concurrent use.
 type Mappings interface {
-	// Put runs a mapping, or goes on with it by other parameters.
-	Put(ctx context.Context, m *eventsource.Mapping) error
-	// Stop lets the batches of a mapping that are under way end and begins no more. It keeps the checkpoints.
-	Stop(ctx context.Context, id string) error
-	// Delete removes the checkpoints of a mapping that does not run.
-	Delete(ctx context.Context, id string) error
+	// Set runs a mapping, or goes on with it by other parameters. The error is that of opening the source.
+	Set(m *eventsource.Mapping) error
+	// Stop lets the batches of a mapping that are under way end and begins no more. It keeps how far the mapping came.
+	Stop(id string)
+	// Remove stops a mapping and forgets how far it came.
+	Remove(ctx context.Context, id string) error
 	// Status says how a mapping does.
 	Status(id string) eventsource.Status
 }
 
 // drive makes the engine do what a mapping's row says.
 func (s *Service) drive(ctx context.Context, c scope, m *mapping) error {
-	if s.mappings == nil {
+	switch {
+	case s.mappings == nil:
+		return nil
+	case m.State == mappingDeleting:
+		return s.mappings.Remove(ctx, m.UUID)
+	case !m.Enabled:
+		s.mappings.Stop(m.UUID)
 		return nil
 	}
-	if m.Enabled && m.State != mappingDeleting {
-		return s.mappings.Put(ctx, c.running(m))
-	}
-	if err := s.mappings.Stop(ctx, m.UUID); err != nil || m.State != mappingDeleting {
+	running, err := c.running(m)
+	if err != nil {
 		return err
 	}
-	return s.mappings.Delete(ctx, m.UUID)
+	return s.mappings.Set(running)
 }
 
 // running is a mapping as the engine takes it.
-func (c scope) running(m *mapping) *eventsource.Mapping {
+func (c scope) running(m *mapping) (*eventsource.Mapping, error) {
+	kind := m.kind()
+	filter, err := compileFilters(kind, m.Filters)
+	if err != nil {
+		return nil, err
+	}
 	e := &eventsource.Mapping{
 		ID: m.UUID, Account: c.account, Region: c.region, SourceARN: m.Source, FunctionARN: c.qualifiedARN(m.Function, m.Qualifier),
-		BatchSize: int(m.BatchSize), Window: seconds(m.Window), ReportItemFailures: m.ReportFailures,
+		BatchSize: int(m.BatchSize), Window: seconds(m.Window), Filter: filter, ReportItemFailures: m.ReportFailures,
 		Parallelization: int(m.ParallelizationFactor), Bisect: m.Bisect, MaxRetries: -1, OnFailure: m.OnFailure,
 		Aggregate:      eventsource.Aggregate{Size: seconds(m.TumblingWindow)},
 		MaxConcurrency: int(m.Concurrency), MinPollers: int(m.MinPollers), MaxPollers: int(m.MaxPollers),
 	}
-	if m.kind().stream {
+	if kind.stream {
 		e.MaxRetries = int(m.RetryAttempts)
 		if m.RecordAge > 0 {
 			e.MaxAge = seconds(m.RecordAge)
@@ -55,7 +70,7 @@ func (c scope) running(m *mapping) *eventsource.Mapping {
 			e.Start.At = *m.StartingTimestamp
 		}
 	}
-	return e
+	return e, nil
 }
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
@@ -68,4 +83,64 @@ func (s *Service) lastResult(m *mapping) string {
 		}
 	}
 	return eventsource.ResultNone
+}
+
+// Mapper is what event source mappings need of functions: it implements eventsource.Invoker, eventsource.Destination and sources.Roles. It
+// must be given its service before the mappings run.
+type Mapper struct{ service *Service }
+
+// Serve gives the mapper its service.
+func (m *Mapper) Serve(s *Service) { m.service = s }
+
+// Invoke implements eventsource.Invoker. Each invocation is a call of Lambda's own and has a request id of its own.
+func (m *Mapper) Invoke(ctx context.Context, e *eventsource.Mapping, payload []byte) (*eventsource.Answer, error) {
+	s := m.service
+	ctx = call.AsService(ctx, "lambda", e.Account, e.Region)
+	out, err := lambdaapi.Invoke.Call(ctx, s.caller, &lambdaapi.InvokeInput{FunctionName: new(e.FunctionARN), Payload: payload})
+	if err != nil {
+		return nil, err
+	}
+	return &eventsource.Answer{
+		RequestID: call.From(ctx).RequestID, Version: deref(out.ExecutedVersion), Status: http.StatusOK,
+		FunctionError: deref(out.FunctionError), Payload: out.Payload,
+	}, nil
+}
+
+// Deliver implements eventsource.Destination, with the role of the function.
+func (m *Mapper) Deliver(ctx context.Context, d *eventsource.Delivery) error {
+	s := m.service
+	if s.destinations == nil {
+		return apierr.New("NotImplemented", http.StatusNotImplemented, "Nothing delivers to %s.", d.Destination)
+	}
+	ctx, err := m.AsRole(ctx, d.FunctionARN)
+	if err != nil {
+		return err
+	}
+	return s.destinations.Deliver(ctx, d.Destination, &deliver.Event{Body: d.Body, Source: "lambda", Key: d.Key})
+}
+
+// AsRole implements sources.Roles. The role is that of the version that the function's ARN leads to.
+func (m *Mapper) AsRole(ctx context.Context, function string) (context.Context, error) {
+	s := m.service
+	f, ok := arn.ParseFunction(function)
+	if !ok {
+		return nil, errMappedFunction()
+	}
+	c := scope{f.Account, f.Region}
+	own := call.AsService(ctx, "lambda", c.account, c.region)
+	if s.roles == nil {
+		return own, nil
+	}
+	var v *version
+	err := s.db.View(ctx, func(r kv.Reader) (err error) { v, err = c.find(r, f.Name, f.Qualifier); return err })
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.roles.Session(own, v.serves().Role, c.qualifiedARN(f.Name, ""))
+	if err != nil {
+		return nil, err
+	}
+	info := *call.From(own)
+	info.Principal = p
+	return call.With(own, &info), nil
 }

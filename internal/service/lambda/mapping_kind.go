@@ -5,6 +5,7 @@ import (
 
 	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
+	"github.com/mayflyhq/mayfly/internal/lang/eventpattern"
 )
 
 // sourceKind is a kind of event source, with what its mappings may be given.
@@ -13,7 +14,8 @@ type sourceKind struct {
 	params string // those of the parameters that not all kinds have, separated by spaces
 
 	batch, maxBatch int32 // default and bound of BatchSize
-	stream          bool  // it has shards: starting positions, checkpoints, retries
+	dialect         eventpattern.Dialect
+	stream          bool // it has shards: starting positions, checkpoints, retries
 	served          bool
 }
 
@@ -21,37 +23,37 @@ type sourceKind struct {
 var (
 	queueSource = &sourceKind{
 		name: "Amazon SQS", params: "MaximumBatchingWindowInSeconds FunctionResponseTypes ScalingConfig ProvisionedPollerConfig MetricsConfig",
-		batch: 10, maxBatch: 10_000, served: true,
+		batch: 10, maxBatch: 10_000, dialect: eventpattern.SQS, served: true,
 	}
-	fifoSource   = &sourceKind{name: "Amazon SQS FIFO", params: queueSource.params, batch: 10, maxBatch: 10, served: true}
+	fifoSource   = &sourceKind{name: "Amazon SQS FIFO", params: queueSource.params, batch: 10, maxBatch: 10, dialect: eventpattern.SQS, served: true}
 	streamSource = &sourceKind{
 		name: "Amazon Kinesis",
 		params: "MaximumBatchingWindowInSeconds StartingPosition StartingPositionTimestamp ParallelizationFactor BisectBatchOnFunctionError " +
 			"MaximumRetryAttempts MaximumRecordAgeInSeconds TumblingWindowInSeconds DestinationConfig FunctionResponseTypes MetricsConfig",
-		batch: 100, maxBatch: 10_000, stream: true, served: true,
+		batch: 100, maxBatch: 10_000, dialect: eventpattern.Kinesis, stream: true, served: true,
 	}
-	tableSource = &sourceKind{name: "Amazon DynamoDB Streams", params: streamSource.params, batch: 100, maxBatch: 10_000, stream: true}
+	tableSource = &sourceKind{name: "Amazon DynamoDB Streams", params: streamSource.params, batch: 100, maxBatch: 10_000, dialect: eventpattern.DynamoDBStreams, stream: true}
 	kafkaSource = &sourceKind{
 		name: "Amazon MSK",
 		params: "MaximumBatchingWindowInSeconds StartingPosition StartingPositionTimestamp BisectBatchOnFunctionError MaximumRetryAttempts " +
 			"MaximumRecordAgeInSeconds DestinationConfig FunctionResponseTypes MetricsConfig Topics SourceAccessConfigurations " +
 			"AmazonManagedKafkaEventSourceConfig LoggingConfig ProvisionedPollerConfig",
-		batch: 100, maxBatch: 10_000,
+		batch: 100, maxBatch: 10_000, dialect: eventpattern.Kafka,
 	}
 	ownKafkaSource = &sourceKind{
 		name: "Apache Kafka",
 		params: "MaximumBatchingWindowInSeconds StartingPosition StartingPositionTimestamp BisectBatchOnFunctionError MaximumRetryAttempts " +
 			"MaximumRecordAgeInSeconds DestinationConfig FunctionResponseTypes MetricsConfig Topics SourceAccessConfigurations " +
 			"SelfManagedEventSource SelfManagedKafkaEventSourceConfig LoggingConfig ProvisionedPollerConfig",
-		batch: 100, maxBatch: 10_000,
+		batch: 100, maxBatch: 10_000, dialect: eventpattern.Kafka,
 	}
 	brokerSource = &sourceKind{
-		name: "Amazon MQ", params: "MaximumBatchingWindowInSeconds Queues SourceAccessConfigurations", batch: 100, maxBatch: 10_000,
+		name: "Amazon MQ", params: "MaximumBatchingWindowInSeconds Queues SourceAccessConfigurations", batch: 100, maxBatch: 10_000, dialect: eventpattern.MQ,
 	}
 	documentSource = &sourceKind{
 		name:   "Amazon DocumentDB",
 		params: "MaximumBatchingWindowInSeconds StartingPosition StartingPositionTimestamp SourceAccessConfigurations DocumentDBEventSourceConfig",
-		batch:  100, maxBatch: 10_000,
+		batch:  100, maxBatch: 10_000, dialect: eventpattern.DocumentDB,
 	}
 )
 

@@ -28,22 +28,18 @@ const (
 	testCluster  = "arn:aws:kafka:eu-central-1:111122223333:cluster/c/00000000-0000-0000-0000-000000000000-1"
 )
 
-// fakeMappings is an engine that remembers. Those named in held do not stop before they are let go.
+// fakeMappings is an engine that remembers. Nothing stops before held is closed.
 type fakeMappings struct {
 	mu      sync.Mutex
 	running map[string]*eventsource.Mapping
 	deleted []string
 	held    chan struct{}
 	result  string
-	fail    error
 }
 
-func (f *fakeMappings) Put(_ context.Context, m *eventsource.Mapping) error {
+func (f *fakeMappings) Set(m *eventsource.Mapping) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.fail != nil {
-		return f.fail
-	}
 	if f.running == nil {
 		f.running = map[string]*eventsource.Mapping{}
 	}
@@ -51,21 +47,17 @@ func (f *fakeMappings) Put(_ context.Context, m *eventsource.Mapping) error {
 	return nil
 }
 
-func (f *fakeMappings) Stop(ctx context.Context, id string) error {
+func (f *fakeMappings) Stop(id string) {
 	if f.held != nil {
-		select {
-		case <-f.held:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		<-f.held
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.running, id)
-	return nil
 }
 
-func (f *fakeMappings) Delete(_ context.Context, id string) error {
+func (f *fakeMappings) Remove(_ context.Context, id string) error {
+	f.Stop(id)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.deleted = append(f.deleted, id)
@@ -238,6 +230,34 @@ func TestMappingLife(t *testing.T) {
 	}
 }
 
+func filters(patterns ...string) *lambdaapi.FilterCriteria {
+	c := &lambdaapi.FilterCriteria{Filters: []lambdaapi.Filter{}}
+	for _, p := range patterns {
+		c.Filters = append(c.Filters, lambdaapi.Filter{Pattern: &p})
+	}
+	return c
+}
+
+func TestMappingFilters(t *testing.T) {
+	w, engine := newMappingWorld(t)
+	const a, b = `{"body":{"k":["v"]}}`, `{"body":["plain"]}`
+	m := must(w.mapTo(testQueue, func(in *mappingInput) { in.FilterCriteria = filters(a, b) }))(t)
+	if f := m.FilterCriteria.Filters; len(f) != 2 || *f[0].Pattern != a || *f[1].Pattern != b {
+		t.Errorf("filters %+v", f)
+	}
+	w.mappingIn(*m.UUID, "Enabled")
+	for body, want := range map[string]bool{`{"k":"v"}`: true, `plain`: true, `{"k":"w"}`: false, `other`: false} {
+		record := &eventsource.Record{JSON: []byte(`{"messageId":"1"}`), Data: []byte(body)}
+		if got := engine.get(*m.UUID).Filter.Match(record); got != want {
+			t.Errorf("%s passes: %t", body, got)
+		}
+	}
+	must(lambdaapi.UpdateEventSourceMapping.Call(t.Context(), w, &lambdaapi.UpdateEventSourceMappingInput{UUID: m.UUID, FilterCriteria: filters()}))(t)
+	if got := w.mappingIn(*m.UUID, "Enabled"); got.FilterCriteria != nil || engine.get(*m.UUID).Filter != nil {
+		t.Errorf("still filtered: %+v", got)
+	}
+}
+
 func failure[T any](_ T, err error) error { return err }
 
 func TestMappingOfStream(t *testing.T) {
@@ -375,6 +395,12 @@ func TestMappingRefused(t *testing.T) {
 		{testQueue, set(func(in *mappingInput) {
 			in.LoggingConfig = &lambdaapi.EventSourceMappingLoggingConfig{SystemLogLevel: new("INFO")}
 		}), "Unsupported LoggingConfig parameter"},
+
+		{testQueue, set(func(in *mappingInput) { in.FilterCriteria = filters(`"simple string"`) }), "Invalid filter pattern definition."},
+		{testQueue, set(func(in *mappingInput) { in.FilterCriteria = &lambdaapi.FilterCriteria{Filters: []lambdaapi.Filter{{}}} }), "Invalid filter pattern definition."},
+		{testStream, set(func(in *mappingInput) { in.FilterCriteria = filters(`{"eventName": ["INSERT"=123}`) }), "Invalid filter pattern definition."},
+		{testStream, set(func(in *mappingInput) { in.FilterCriteria = filters(`{"data": ["plain"]}`) }), "Invalid filter pattern definition."},
+		{testQueue, set(func(in *mappingInput) { in.FilterCriteria = filters(slices.Repeat([]string{`{"body":["a"]}`}, 6)...) }), "The number of filters exceeds the limit of 5."},
 
 		// Sources that are not served are checked first.
 		{testTable, nil, "Event source mappings of Amazon DynamoDB Streams are not served by Mayfly yet."},

@@ -1,0 +1,190 @@
+package sources
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mayflyhq/mayfly/internal/arn"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
+	"github.com/mayflyhq/mayfly/internal/aws/smithy"
+	"github.com/mayflyhq/mayfly/internal/call"
+	"github.com/mayflyhq/mayfly/internal/eventsource"
+)
+
+// maxGet is how many records one GetRecords returns.
+const maxGet = 10_000
+
+// stream implements eventsource.Stream.
+type stream struct {
+	caller   smithy.Caller
+	roles    Roles
+	function string
+	source   string // as the mapping has it: the stream or a consumer
+	arn      string // of the stream
+	region   string
+
+	mu        sync.Mutex
+	iterators map[string]iterator // by shard
+}
+
+// iterator is where the last read of a shard ended.
+type iterator struct {
+	at    eventsource.Position
+	token string
+}
+
+func (s *Sources) openStream(m *eventsource.Mapping, a arn.ARN) *stream {
+	name, _, _ := strings.Cut(a.Resource, "/consumer/")
+	of := a
+	of.Resource = name
+	return &stream{
+		caller: s.deps.Caller, roles: s.deps.Roles, function: m.FunctionARN, source: m.SourceARN, arn: of.String(), region: a.Region,
+		iterators: map[string]iterator{},
+	}
+}
+
+// Shards implements eventsource.Stream.
+func (s *stream) Shards(ctx context.Context) (all []eventsource.Shard, err error) {
+	ctx, err = s.roles.AsRole(ctx, s.function)
+	if err != nil {
+		return nil, err
+	}
+	in := &kinesisapi.ListShardsInput{StreamARN: &s.arn}
+	for {
+		out, err := kinesisapi.ListShards.Call(ctx, s.caller, in)
+		if err != nil {
+			return nil, streamError(err)
+		}
+		for _, sh := range out.Shards {
+			shard := eventsource.Shard{ID: *sh.ShardId}
+			for _, p := range []*string{sh.ParentShardId, sh.AdjacentParentShardId} {
+				if p != nil {
+					shard.Parents = append(shard.Parents, *p)
+				}
+			}
+			all = append(all, shard)
+		}
+		if out.NextToken == nil {
+			return all, nil
+		}
+		in = &kinesisapi.ListShardsInput{NextToken: out.NextToken}
+	}
+}
+
+func streamError(err error) error {
+	if apierr.Code(err) == "ResourceNotFoundException" {
+		return fmt.Errorf("%w: %w", eventsource.ErrGone, err)
+	}
+	return err
+}
+
+// Read implements eventsource.Stream. A read that goes on where the last one of its shard ended needs one operation, others need two.
+func (s *stream) Read(ctx context.Context, shard string, from eventsource.Position, most int) (page eventsource.Page, err error) {
+	ctx, err = s.roles.AsRole(ctx, s.function)
+	if err != nil {
+		return page, err
+	}
+	role := ""
+	if p := call.From(ctx).Principal; p.Session != nil {
+		role = p.Session.Issuer
+	}
+	token := s.resume(shard, from)
+	for {
+		fresh := token == ""
+		if fresh {
+			if token, err = s.iterate(ctx, shard, from); err != nil {
+				return page, streamError(err)
+			}
+		}
+		out, err := kinesisapi.GetRecords.Call(ctx, s.caller, &kinesisapi.GetRecordsInput{ShardIterator: &token, Limit: new(int32(min(most, maxGet)))})
+		if apierr.Code(err) == "ExpiredIteratorException" && !fresh {
+			token = ""
+			continue
+		}
+		if err != nil {
+			return page, streamError(err)
+		}
+		for i := range out.Records {
+			page.Records = append(page.Records, s.record(shard, role, &out.Records[i]))
+		}
+		page.More = out.NextShardIterator != nil && out.MillisBehindLatest != nil && *out.MillisBehindLatest > 0
+		page.End = out.NextShardIterator == nil
+		at := from
+		if n := len(page.Records); n > 0 {
+			at = eventsource.Position{After: page.Records[n-1].ID}
+		}
+		s.keep(shard, at, out.NextShardIterator)
+		return page, nil
+	}
+}
+
+func (s *stream) iterate(ctx context.Context, shard string, from eventsource.Position) (string, error) {
+	in := &kinesisapi.GetShardIteratorInput{StreamARN: &s.arn, ShardId: &shard}
+	switch {
+	case from.After != "":
+		in.ShardIteratorType, in.StartingSequenceNumber = new("AFTER_SEQUENCE_NUMBER"), &from.After
+	case !from.At.IsZero():
+		in.ShardIteratorType, in.Timestamp = new("AT_TIMESTAMP"), &from.At
+	default:
+		in.ShardIteratorType = new("TRIM_HORIZON")
+	}
+	out, err := kinesisapi.GetShardIterator.Call(ctx, s.caller, in)
+	if err != nil {
+		return "", err
+	}
+	return *out.ShardIterator, nil
+}
+
+// resume returns the iterator that stands at a position, or "".
+func (s *stream) resume(shard string, at eventsource.Position) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := s.iterators[shard]; i.at == at {
+		return i.token
+	}
+	return ""
+}
+
+func (s *stream) keep(shard string, at eventsource.Position, next *string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next == nil {
+		delete(s.iterators, shard)
+		return
+	}
+	s.iterators[shard] = iterator{at, *next}
+}
+
+// record forms what a function gets of a record. The order of members is AWS's (recorded).
+func (s *stream) record(shard, role string, x *kinesisapi.Record) eventsource.Record {
+	r := eventsource.Record{ID: *x.SequenceNumber, Key: *x.PartitionKey, Data: x.Data}
+	if x.ApproximateArrivalTimestamp != nil {
+		r.Arrival = *x.ApproximateArrivalTimestamp
+	}
+	b := make([]byte, 0, base64.StdEncoding.EncodedLen(len(x.Data))+len(r.Key)+700)
+	b = appendMember(append(b, `{"kinesis":{"kinesisSchemaVersion":"1.0",`...), "partitionKey", r.Key)
+	b = appendMember(append(b, ','), "sequenceNumber", r.ID)
+	b = append(b, `,"data":"`...)
+	b = append(base64.StdEncoding.AppendEncode(b, x.Data), `","approximateArrivalTimestamp":`...)
+	b = appendSeconds(b, r.Arrival)
+	b = append(b, `},"eventSource":"aws:kinesis","eventVersion":"1.0"`...)
+	b = appendMember(append(b, ','), "eventID", shard+":"+r.ID)
+	b = append(b, `,"eventName":"aws:kinesis:record"`...)
+	b = appendMember(append(b, ','), "invokeIdentityArn", role)
+	b = appendMember(append(b, ','), "awsRegion", s.region)
+	b = appendMember(append(b, ','), "eventSourceARN", s.source)
+	r.JSON = append(b, '}')
+	return r
+}
+
+// appendSeconds appends a time in seconds with up to three places.
+func appendSeconds(b []byte, t time.Time) []byte {
+	ms := t.UnixMilli()
+	return strconv.AppendFloat(b, float64(ms)/1000, 'f', -1, 64)
+}

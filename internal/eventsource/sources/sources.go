@@ -1,0 +1,80 @@
+// Package sources opens the event sources of AWS for the engine of event source mappings: queues of Amazon SQS and streams of Amazon Kinesis.
+//
+// Every read is an operation of the service, called through the gate as a session of the function's role, so that what the role may no longer do ends
+// at once. A consumer with enhanced fan-out is read as its stream is; the role is asked for SubscribeToShard.
+package sources
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/mayflyhq/mayfly/internal/arn"
+	"github.com/mayflyhq/mayfly/internal/aws/smithy"
+	"github.com/mayflyhq/mayfly/internal/eventsource"
+)
+
+// Roles makes calls in the name of functions. Its methods are safe for concurrent use.
+type Roles interface {
+	// AsRole returns a context whose calls are those of the role that a function, named by its ARN with or without a qualifier, has.
+	AsRole(ctx context.Context, function string) (context.Context, error)
+}
+
+// Arrivals is a service that tells when something arrives in one of its resources. Its methods are safe for concurrent use.
+type Arrivals interface {
+	// OnArrival is eventsource.Waker's, for the queue or stream with an ARN.
+	OnArrival(resource string, f func(shard string)) (stop func())
+}
+
+// Deps is what Sources need.
+type Deps struct {
+	Caller smithy.Caller // usually the gate
+	Roles  Roles
+	// Queues and Streams tell of arrivals. Without them the engine polls.
+	Queues, Streams Arrivals
+}
+
+// Sources implements eventsource.Sources.
+type Sources struct{ deps Deps }
+
+// New returns Sources.
+func New(d Deps) *Sources { return &Sources{d} }
+
+// Open implements eventsource.Sources. It returns an eventsource.Queue or an eventsource.Stream.
+func (s *Sources) Open(m *eventsource.Mapping) (any, error) {
+	a, err := arn.Parse(m.SourceARN)
+	if err != nil {
+		return nil, fmt.Errorf("event source %q: %w", m.SourceARN, err)
+	}
+	switch a.Service {
+	case "sqs":
+		q := s.openQueue(m, a)
+		if s.deps.Queues == nil {
+			return q, nil
+		}
+		return wakingQueue{q, s.deps.Queues}, nil
+	case "kinesis":
+		st := s.openStream(m, a)
+		if s.deps.Streams == nil {
+			return st, nil
+		}
+		return wakingStream{st, s.deps.Streams}, nil
+	}
+	return nil, fmt.Errorf("event source %s: nothing reads from %s", m.SourceARN, a.Service)
+}
+
+// wakingQueue and wakingStream are Wakers.
+type wakingQueue struct {
+	*queue
+	arrivals Arrivals
+}
+
+func (q wakingQueue) OnArrival(f func(string)) (stop func()) { return q.arrivals.OnArrival(q.arn, f) }
+
+type wakingStream struct {
+	*stream
+	arrivals Arrivals
+}
+
+func (s wakingStream) OnArrival(f func(string)) (stop func()) {
+	return s.arrivals.OnArrival(s.stream.arn, f)
+}
