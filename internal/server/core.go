@@ -13,6 +13,8 @@ import (
 	"github.com/mayflyhq/mayfly/internal/authorize"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/blob"
+	"github.com/mayflyhq/mayfly/internal/eventsource"
+	"github.com/mayflyhq/mayfly/internal/eventsource/sources"
 	"github.com/mayflyhq/mayfly/internal/fleet"
 	"github.com/mayflyhq/mayfly/internal/gate"
 	"github.com/mayflyhq/mayfly/internal/kv"
@@ -35,6 +37,7 @@ type core struct {
 	authorizer *authorize.Authorizer
 	fleet      *fleet.Fleet
 	meter      *meter.Meter
+	mappings   *eventsource.Engine
 	lambda     *lambda.Service
 	logs       *logs.Service
 	iam        *iam.Service
@@ -95,6 +98,12 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		Log:         s.log,
 	}, limits)
 
+	mapper := &lambda.Mapper{}
+	c.mappings = eventsource.New(c.db, eventsource.Options{
+		Sources: sources.New(sources.Deps{Caller: c.gate, Roles: mapper}),
+		Invoker: mapper, Destination: mapper, Log: s.log,
+	})
+
 	// Services.
 	if c.lambda, err = lambda.New(lambda.Deps{
 		DB:           c.db,
@@ -108,6 +117,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		Checker:      c.authorizer,
 		Destinations: target.New(c.gate, c.mux.Served),
 		Caller:       c.gate,
+		Mappings:     c.mappings,
 		CodeInUse:    c.fleet.CodeInUse,
 		Config: lambda.Config{
 			Concurrency: int32(s.config.Concurrency), UnreservedConcurrency: int32(s.config.ConcurrencyFloor),
@@ -117,6 +127,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	}); err != nil {
 		return nil, err
 	}
+	mapper.Serve(c.lambda)
 	if c.logs, err = logs.New(logs.Deps{DB: c.db, Log: s.log}); err != nil {
 		return nil, err
 	}
@@ -155,6 +166,7 @@ func (c *core) start() {
 	run(&c.storage, storage, "fleet", c.fleet.Run)
 	run(&c.storage, storage, "meter", c.meter.Run)
 	run(&c.storage, storage, "authorize", c.authorizer.Run)
+	run(&c.services, services, "event sources", c.mappings.Run)
 	run(&c.services, services, "lambda", c.lambda.Run)
 	run(&c.services, services, "logs", c.logs.Run)
 }
