@@ -42,10 +42,11 @@ type core struct {
 	logs       *logs.Service
 	iam        *iam.Service
 
-	failed                    chan error // of what runs
-	stopServices, stopStorage context.CancelFunc
-	services, storage         sync.WaitGroup
-	closing                   sync.Once
+	failed chan error // of what runs
+
+	stopMappings, stopServices, stopStorage context.CancelFunc
+	services, storage                       sync.WaitGroup
+	closing                                 sync.Once
 }
 
 // openStore opens the store in dir, or in memory. It is locked: whoever has it open is the one Mayfly of this directory.
@@ -62,7 +63,7 @@ func (s *Server) openStore(dir string) (*pebblekv.DB, error) {
 
 // newCore puts the engines and services on a store, which it owns from now on. Nothing runs before start.
 func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
-	c = &core{dir: dir, db: db, mux: smithy.NewMux(), failed: make(chan error, 8), stopServices: func() {}, stopStorage: func() {}}
+	c = &core{dir: dir, db: db, mux: smithy.NewMux(), failed: make(chan error, 8), stopMappings: func() {}, stopServices: func() {}, stopStorage: func() {}}
 	defer func() {
 		if err != nil {
 			c.close()
@@ -155,6 +156,8 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 func (c *core) start() {
 	services, storage := context.Background(), context.Background()
 	services, c.stopServices = context.WithCancel(services)
+	mappings, stop := context.WithCancel(services)
+	c.stopMappings = stop
 	storage, c.stopStorage = context.WithCancel(storage)
 	run := func(wg *sync.WaitGroup, ctx context.Context, name string, f func(context.Context) error) {
 		wg.Go(func() {
@@ -166,13 +169,14 @@ func (c *core) start() {
 	run(&c.storage, storage, "fleet", c.fleet.Run)
 	run(&c.storage, storage, "meter", c.meter.Run)
 	run(&c.storage, storage, "authorize", c.authorizer.Run)
-	run(&c.services, services, "event sources", c.mappings.Run)
+	run(&c.services, mappings, "event sources", c.mappings.Run)
 	run(&c.services, services, "lambda", c.lambda.Run)
 	run(&c.services, services, "logs", c.logs.Run)
 }
 
 // stop ends everything in good order: invocations end, until ctx does, and what they printed and cost is stored.
 func (c *core) stop(ctx context.Context) error {
+	c.stopMappings() // first, so that they take nothing that no function would get any more
 	c.fleet.Stop(ctx)
 	c.stopServices()
 	c.services.Wait()

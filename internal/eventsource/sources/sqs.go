@@ -160,9 +160,9 @@ func appendMember(b []byte, name, value string) []byte {
 	return b
 }
 
-// Delete implements eventsource.Queue.
+// Delete implements eventsource.Queue. It goes on although ctx ends: what was processed must not come again.
 func (q *queue) Delete(ctx context.Context, messages []eventsource.Record) error {
-	ctx, err := q.roles.AsRole(ctx, q.function)
+	ctx, err := q.roles.AsRole(context.WithoutCancel(ctx), q.function)
 	if err != nil {
 		return err
 	}

@@ -92,10 +92,11 @@ type Mapper struct{ service *Service }
 // Serve gives the mapper its service.
 func (m *Mapper) Serve(s *Service) { m.service = s }
 
-// Invoke implements eventsource.Invoker. Each invocation is a call of Lambda's own and has a request id of its own.
+// Invoke implements eventsource.Invoker. Each invocation is a call of Lambda's own and has a request id of its own. One that has begun goes on
+// although ctx ends: who stops the server lets functions end.
 func (m *Mapper) Invoke(ctx context.Context, e *eventsource.Mapping, payload []byte) (*eventsource.Answer, error) {
 	s := m.service
-	ctx = call.AsService(ctx, "lambda", e.Account, e.Region)
+	ctx = call.AsService(context.WithoutCancel(ctx), "lambda", e.Account, e.Region)
 	out, err := lambdaapi.Invoke.Call(ctx, s.caller, &lambdaapi.InvokeInput{FunctionName: new(e.FunctionARN), Payload: payload})
 	if err != nil {
 		return nil, err
