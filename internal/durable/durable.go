@@ -16,6 +16,7 @@ type Item struct {
 	ID    string          // unique in its lane while the item is there: the idempotency key
 	Due   time.Time       // when to run it; zero means at once
 	Delay time.Duration   // instead of Due: how long to wait
+	Added time.Time       // orders items that are due at once; zero means now
 	State json.RawMessage // small, read with the header; a Retry may replace it
 	Body  []byte          // at most kv.MaxValueBytes, read only to run the item
 }
@@ -126,7 +127,11 @@ func (q *Queue) Add(tx kv.Tx, lane string, item Item) (Ticket, error) {
 	case !item.Due.IsZero():
 		due = item.Due
 	}
-	key := q.itemKey(lane, due, now, item.ID)
+	added := item.Added
+	if added.IsZero() {
+		added = now
+	}
+	key := q.itemKey(lane, due, added, item.ID)
 	if err := kv.SetJSON(tx, key, h); err != nil {
 		return Ticket{}, err
 	}

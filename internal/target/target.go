@@ -46,7 +46,8 @@ const (
 
 // Attribute is an attribute of a message. It reaches SQS and SNS only.
 type Attribute struct {
-	Name, Type, Value string // Type is String or Number
+	Name, Type, Value string // Type is String, Number or Binary, or one of them with a label
+	Binary            []byte // the value of a Binary
 }
 
 // Event is what is delivered.
@@ -58,6 +59,9 @@ type Event struct {
 	Source, DetailType string
 	Resources          []string
 	Key                string
+
+	// Group and Duplicate are the message group and deduplication ids of a message to SQS or SNS; they may be empty.
+	Group, Duplicate string
 
 	// Trace is the X-Amzn-Trace-Id that goes with the event; it may be empty.
 	Trace string
@@ -160,8 +164,13 @@ func (t *Targets) Deliver(ctx context.Context, target string, e *Event) error {
 			MessageAttributes: map[string]sqsapi.MessageAttributeValue{},
 		}
 		for _, x := range e.Attributes {
-			in.MessageAttributes[x.Name] = sqsapi.MessageAttributeValue{DataType: new(x.Type), StringValue: new(x.Value)}
+			v := sqsapi.MessageAttributeValue{DataType: new(x.Type)}
+			if v.BinaryValue = x.Binary; x.Binary == nil {
+				v.StringValue = new(x.Value)
+			}
+			in.MessageAttributes[x.Name] = v
 		}
+		in.MessageGroupId, in.MessageDeduplicationId = some(e.Group), some(e.Duplicate)
 		if e.Trace != "" {
 			in.MessageSystemAttributes = map[string]sqsapi.MessageSystemAttributeValue{
 				"AWSTraceHeader": {DataType: new("String"), StringValue: new(e.Trace)},
@@ -171,8 +180,13 @@ func (t *Targets) Deliver(ctx context.Context, target string, e *Event) error {
 	case SNS:
 		in := &snsapi.PublishInput{TopicArn: &target, Message: new(string(e.Body)), MessageAttributes: map[string]snsapi.MessageAttributeValue{}}
 		for _, x := range e.Attributes {
-			in.MessageAttributes[x.Name] = snsapi.MessageAttributeValue{DataType: new(x.Type), StringValue: new(x.Value)}
+			v := snsapi.MessageAttributeValue{DataType: new(x.Type)}
+			if v.BinaryValue = x.Binary; x.Binary == nil {
+				v.StringValue = new(x.Value)
+			}
+			in.MessageAttributes[x.Name] = v
 		}
+		in.MessageGroupId, in.MessageDeduplicationId = some(e.Group), some(e.Duplicate)
 		_, err = snsapi.Publish.Call(ctx, t.caller, in)
 	case EventBridge:
 		err = t.putEvent(ctx, target, e)
@@ -183,6 +197,14 @@ func (t *Targets) Deliver(ctx context.Context, target string, e *Event) error {
 		})
 	}
 	return err
+}
+
+// some is a member that is left out if it is empty.
+func some(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }
 
 // putEvent puts one entry, whose failure is in the answer.
