@@ -83,7 +83,7 @@ type Request struct {
 // Checker is what services take of an Authorizer.
 type Checker interface {
 	// Check returns nil if the request is allowed, an *apierr.Error with AWS's words if it is not (code AccessDenied or
-	// AccessDeniedException, with the status that the action's service has), and other errors if that cannot be told.
+	// AccessDeniedException, or AuthorizationErrorException of SNS, with the status that the action's service has), and other errors if that cannot be told.
 	//
 	// Services are held to the resource's policy, unlike in the gate: a role that is passed to Lambda is checked as
 	//

@@ -95,8 +95,13 @@ type denial struct {
 	token  string // code for credentials that do not hold any more
 }
 
+// authorizationError is how services refuse that have an error of their own for it.
+const authorizationError = "AuthorizationErrorException"
+
 func denialOf(svc *smithy.Service) denial {
 	switch {
+	case svc.ErrorShape(authorizationError) != nil: // SNS
+		return denial{authorizationError, http.StatusForbidden, "InvalidClientTokenId"}
 	case slices.Contains(svc.Protocols, smithy.Query) || slices.Contains(svc.Protocols, smithy.RESTXML):
 		return denial{"AccessDenied", http.StatusForbidden, "InvalidClientTokenId"}
 	case slices.Contains(svc.Protocols, smithy.RESTJSON):
@@ -390,6 +395,9 @@ func message(e *evaluation, d *iampolicy.Decision, q *asked) string {
 	}
 	if d.Type == iampolicy.TrustPolicy && !d.ExplicitDeny {
 		return "User: " + r.Caller.ARN + " is not authorized to perform: " + r.Action + " on resource: " + r.Resource
+	}
+	if name, ok := strings.CutPrefix(r.Action, "sns:"); ok { // as SNS writes it
+		r.Action = "SNS:" + name
 	}
 	return d.Message(&r)
 }

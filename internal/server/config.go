@@ -46,6 +46,12 @@ type Config struct {
 	// IAM. Roles name them as arn:aws:iam::<account>:oidc-provider/<URL without scheme>. Unlike those in IAM they may be http.
 	Issuers []string
 
+	// URL is where clients reach the server, for the links in messages; empty means the address that it listens on.
+	URL string
+
+	// SMTP is the relay that takes mail for e-mail subscriptions, in the form of sns.NewRelay; empty means that there are none.
+	SMTP string
+
 	Log *slog.Logger // nil discards
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/service/iam"
 	"github.com/mayflyhq/mayfly/internal/service/lambda"
 	"github.com/mayflyhq/mayfly/internal/service/logs"
+	"github.com/mayflyhq/mayfly/internal/service/sns"
 	"github.com/mayflyhq/mayfly/internal/service/sts"
 	"github.com/mayflyhq/mayfly/internal/target"
 )
@@ -41,6 +42,7 @@ type core struct {
 	lambda     *lambda.Service
 	logs       *logs.Service
 	iam        *iam.Service
+	sns        *sns.Service
 
 	failed chan error // of what runs
 
@@ -132,11 +134,18 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	if c.logs, err = logs.New(logs.Deps{DB: c.db, Log: s.log}); err != nil {
 		return nil, err
 	}
+	if c.sns, err = sns.New(sns.Deps{
+		DB: c.db, Targets: target.New(c.gate, c.mux.Served), Checker: c.authorizer, URL: s.url, Mail: s.mail, Log: s.log,
+	}); err != nil {
+		return nil, err
+	}
+	c.authorizer.RegisterResources("sns", c.sns)
 	c.authorizer.RegisterResources("lambda", &lambdaResources{lambda: c.lambda, gate: c.gate})
 	c.authorizer.RegisterResources("logs", logsResources{c.gate})
 	c.lambda.Register(c.mux)
 	c.logs.Register(c.mux)
 	c.iam.Register(c.mux)
+	c.sns.Register(c.mux)
 	sts, err := sts.New(sts.Deps{
 		Credentials: s.issuer,
 		IAM:         c.gate,
@@ -172,6 +181,7 @@ func (c *core) start() {
 	run(&c.services, mappings, "event sources", c.mappings.Run)
 	run(&c.services, services, "lambda", c.lambda.Run)
 	run(&c.services, services, "logs", c.logs.Run)
+	run(&c.services, services, "sns", c.sns.Run)
 }
 
 // stop ends everything in good order: invocations end, until ctx does, and what they printed and cost is stored.

@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/blob"
 	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/edge"
 	"github.com/mayflyhq/mayfly/internal/meter"
+	"github.com/mayflyhq/mayfly/internal/service/sns"
 )
 
 // downloadPath is where archives are downloaded from.
@@ -20,10 +23,11 @@ const downloadPath = "/_mayfly/code/"
 // endpoints are Mayfly's own, beside the APIs.
 func (s *Server) endpoints() map[string]edge.Internal {
 	return map[string]edge.Internal{
-		"GET " + downloadPath + "{digest}": {Access: edge.Presigned, Handler: http.HandlerFunc(s.download)},
-		"GET /_mayfly/usage":               {Access: edge.RootOnly, Handler: http.HandlerFunc(s.usage)},
-		"GET /_mayfly/refusals":            {Access: edge.RootOnly, Handler: http.HandlerFunc(s.refusals)},
-		"GET /_mayfly/policy":              {Access: edge.RootOnly, Handler: http.HandlerFunc(s.proposal)},
+		"GET " + downloadPath + "{digest}":      {Access: edge.Presigned, Handler: http.HandlerFunc(s.download)},
+		"GET " + sns.CertificatePath + "{file}": {Access: edge.Open, Handler: http.HandlerFunc(s.certificate)},
+		"GET /_mayfly/usage":                    {Access: edge.RootOnly, Handler: http.HandlerFunc(s.usage)},
+		"GET /_mayfly/refusals":                 {Access: edge.RootOnly, Handler: http.HandlerFunc(s.refusals)},
+		"GET /_mayfly/policy":                   {Access: edge.RootOnly, Handler: http.HandlerFunc(s.proposal)},
 	}
 }
 
@@ -55,6 +59,37 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) {
 	defer f.Close()
 	w.Header().Set("Content-Type", "application/zip")
 	http.ServeContent(w, r, "", time.Time{}, f)
+}
+
+// certificate gives the certificate that SNS's messages are signed with to whoever asks.
+func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
+	b, err := s.core.Load().sns.Certificate(r.Context(), r.PathValue("file"))
+	switch {
+	case err != nil:
+		s.log.Error("certificate not read", "err", err)
+		http.Error(w, "the certificate cannot be read", http.StatusInternalServerError)
+	case b == nil:
+		http.NotFound(w, r)
+	default:
+		w.Header().Set("Content-Type", "application/x-pem-file")
+		w.Write(b)
+	}
+}
+
+// url is where the server is reached, as far as it can tell.
+func (s *Server) url() string {
+	if s.config.URL != "" {
+		return strings.TrimSuffix(s.config.URL, "/")
+	}
+	addr := s.config.Listen
+	if s.ln != nil {
+		addr = s.ln.Addr().String()
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		addr = net.JoinHostPort("localhost", port)
+	}
+	return "http://" + addr
 }
 
 // usage answers with the bill of the caller's account; from and to are days.

@@ -17,12 +17,14 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/snsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/stsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/credential"
 	"github.com/mayflyhq/mayfly/internal/edge"
 	"github.com/mayflyhq/mayfly/internal/runtimes"
 	"github.com/mayflyhq/mayfly/internal/sandbox"
+	"github.com/mayflyhq/mayfly/internal/service/sns"
 )
 
 // grace is how long a stop lets invocations go on: Lambda's longest timeout.
@@ -30,7 +32,7 @@ const grace = 15 * time.Minute
 
 // Services are the contracts that Mayfly knows. Operations without a handler answer an error that names them.
 func Services() []*smithy.Service {
-	return []*smithy.Service{lambdaapi.Service, logsapi.Service, iamapi.Service, stsapi.Service}
+	return []*smithy.Service{lambdaapi.Service, logsapi.Service, iamapi.Service, snsapi.Service, stsapi.Service}
 }
 
 // Server is one Mayfly.
@@ -42,6 +44,7 @@ type Server struct {
 	finder    *runtimes.Finder
 	presigner edge.Presigner
 	driver    sandbox.Driver
+	mail      sns.Mail // nil: none
 	edge      *edge.Edge
 	ln        net.Listener
 	core      atomic.Pointer[core]
@@ -59,6 +62,11 @@ func New(ctx context.Context, config Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s := &Server{config: config, log: config.Log}
+	if config.SMTP != "" {
+		if s.mail, err = sns.NewRelay(config.SMTP); err != nil {
+			return nil, err
+		}
+	}
 	s.hurried, s.hurry = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {

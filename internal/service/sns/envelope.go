@@ -3,7 +3,9 @@ package sns
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -75,9 +77,11 @@ func (s *Service) envelope(t *topic, to *taker, m *message, signed *signature) [
 	}
 	p.member("UnsubscribeURL", s.unsubscribeURL(to.name.arn()))
 	if len(m.Attributes) > 0 {
-		var a bytes.Buffer
-		json.Indent(&a, []byte(toJSON(m.Attributes)), "  ", "  ")
-		p.member("MessageAttributes", json.RawMessage(a.Bytes()))
+		var list []string
+		for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
+			list = append(list, "    "+toJSON(name)+" : "+toJSON(m.Attributes[name]))
+		}
+		p.member("MessageAttributes", json.RawMessage("{\n"+strings.Join(list, ",\n")+"\n  }"))
 	}
 	return p.end()
 }

@@ -18,6 +18,9 @@ func invalid(format string, args ...any) *apierr.Error {
 	return snsapi.ErrInvalidParameterException("Invalid parameter: "+format, args...)
 }
 
+// badParameter is that error with a text that others made.
+func badParameter(text string) *apierr.Error { return snsapi.ErrInvalidParameterException("%s", text) }
+
 // parts splits what should be the ARN of a parameter into at least six elements.
 func parts(parameter, text string) ([]string, error) {
 	p := strings.Split(text, ":")

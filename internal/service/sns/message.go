@@ -9,6 +9,7 @@ import (
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/snsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
+	"github.com/mayflyhq/mayfly/internal/lang/eventpattern"
 )
 
 const (
@@ -35,10 +36,7 @@ type message struct {
 }
 
 // attribute is a message attribute. The value of a Binary is in base64.
-type attribute struct {
-	Type  string `json:"Type"`
-	Value string `json:"Value"`
-}
+type attribute = eventpattern.Attribute
 
 // form is the text for a protocol.
 func (m *message) form(protocol string) string {
