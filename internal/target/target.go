@@ -46,9 +46,10 @@ const (
 
 // Attribute is an attribute of a message. It reaches SQS and SNS only.
 type Attribute struct {
-	Name, Type, Value string // Type is String, Number or Binary, or one of them with a label
-	Binary            []byte // the value of a Binary
+	Name, Type, Value string // Type is String, Number or Binary, perhaps with a label; the Value of a Binary is its bytes
 }
+
+func (a *Attribute) binary() bool { return a.Type == "Binary" || strings.HasPrefix(a.Type, "Binary.") }
 
 // Event is what is delivered.
 type Event struct {
@@ -165,7 +166,9 @@ func (t *Targets) Deliver(ctx context.Context, target string, e *Event) error {
 		}
 		for _, x := range e.Attributes {
 			v := sqsapi.MessageAttributeValue{DataType: new(x.Type)}
-			if v.BinaryValue = x.Binary; x.Binary == nil {
+			if x.binary() {
+				v.BinaryValue = []byte(x.Value)
+			} else {
 				v.StringValue = new(x.Value)
 			}
 			in.MessageAttributes[x.Name] = v
@@ -181,7 +184,9 @@ func (t *Targets) Deliver(ctx context.Context, target string, e *Event) error {
 		in := &snsapi.PublishInput{TopicArn: &target, Message: new(string(e.Body)), MessageAttributes: map[string]snsapi.MessageAttributeValue{}}
 		for _, x := range e.Attributes {
 			v := snsapi.MessageAttributeValue{DataType: new(x.Type)}
-			if v.BinaryValue = x.Binary; x.Binary == nil {
+			if x.binary() {
+				v.BinaryValue = []byte(x.Value)
+			} else {
 				v.StringValue = new(x.Value)
 			}
 			in.MessageAttributes[x.Name] = v

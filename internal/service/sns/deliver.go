@@ -329,7 +329,7 @@ func (s *Service) sendToQueue(ctx context.Context, t *topic, to *taker, queue st
 			if err != nil {
 				return err
 			}
-			x.Value, x.Binary = "", b
+			x.Value = string(b)
 		}
 		e.Attributes = append(e.Attributes, x)
 	}
