@@ -51,7 +51,7 @@ func (s *shard) form(m *Mapping, l *lane, now time.Time) (formed bool, wait time
 	a := m.Aggregate
 	for _, w := range s.windows {
 		if w.Aggregate != a {
-			return s.finish(l, func(*window) bool { return true }), wait // the mapping has others now
+			return s.finish(l, func(*window) bool { return true }, false), wait // the mapping has others now
 		}
 	}
 	atTip := len(l.buffer) == 0 && (s.tip || s.ended) && !s.reading
@@ -60,7 +60,7 @@ func (s *shard) form(m *Mapping, l *lane, now time.Time) (formed bool, wait time
 		if len(l.buffer) > 0 {
 			reached = s.arrival(&l.buffer[0])
 		}
-		if s.finish(l, func(w *window) bool { return atTip && s.ended || !w.End.After(reached) }) {
+		if s.finish(l, func(w *window) bool { return atTip && s.ended || !w.End.After(reached) }, true) {
 			return true, wait
 		}
 	}
@@ -137,8 +137,9 @@ func (s *shard) enter(a Aggregate, at, newest time.Time) (in []*window) {
 	return in
 }
 
-// finish makes items of the ends of the windows that over picks, the oldest first.
-func (s *shard) finish(l *lane, over func(*window) bool) bool {
+// finish makes items of the ends of the windows that over picks, the oldest first. If they are over by time, nothing counts as arrived before their ends
+// any more.
+func (s *shard) finish(l *lane, over func(*window) bool, byTime bool) bool {
 	var ends []*window
 	for _, w := range s.windows {
 		if over(w) {
@@ -147,7 +148,9 @@ func (s *shard) finish(l *lane, over func(*window) bool) bool {
 	}
 	slices.SortFunc(ends, func(a, b *window) int { return a.Start.Compare(b.Start) })
 	for _, w := range ends {
-		s.newest = later(s.newest, w.End)
+		if byTime {
+			s.newest = later(s.newest, w.End)
+		}
 		l.items = append(l.items, &item{window: w.id(), final: true})
 	}
 	s.dirty = s.dirty || len(ends) > 0
