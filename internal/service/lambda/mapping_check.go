@@ -155,7 +155,11 @@ func (m *mapping) check(kind *sourceKind, in *lambdaapi.CreateEventSourceMapping
 			}
 		}
 	}
-	return kind.checkOthers(in)
+	if err := kind.checkOthers(in); err != nil || !kind.served {
+		return err
+	}
+	_, err := m.extras()
+	return err
 }
 
 // checkOthers checks what only sources have that are not served: a mapping that will be is refused for the right reason.
@@ -218,10 +222,10 @@ func (s *Service) checkMapping(ctx context.Context, c scope, m *mapping, v *vers
 	} else {
 		err = s.checkQueue(own, m, source, v, may)
 	}
-	if err != nil || m.OnFailure == "" {
-		return err
+	if to := m.destination(); err == nil && to != "" {
+		err = s.checkOnFailure(ctx, c, to, may)
 	}
-	return s.checkOnFailure(ctx, c, m, may)
+	return err
 }
 
 // roleMay returns a question: may the function's role do something?
@@ -332,24 +336,24 @@ func (s *Service) checkStream(own context.Context, m *mapping, source arn.ARN, m
 }
 
 // checkOnFailure checks the destination of what a mapping gives up. Queues and topics must be standard ones.
-func (s *Service) checkOnFailure(ctx context.Context, c scope, m *mapping, may func(action, resource string) (bool, error)) error {
+func (s *Service) checkOnFailure(ctx context.Context, c scope, to string, may func(action, resource string) (bool, error)) error {
 	invalid := lambdaapi.ErrInvalidParameterValueException("The provided destination config DestinationConfig(onSuccess=null, onFailure=%s) is invalid.",
-		javaDestination("OnFailure", m.OnFailure))
-	kind, err := deliver.KindOf(m.OnFailure)
-	if err != nil || isFIFO(kind, m.OnFailure) || kind != deliver.SQS && kind != deliver.SNS && kind != deliver.S3 {
+		javaDestination("OnFailure", to))
+	kind, err := deliver.KindOf(to)
+	if err != nil || isFIFO(kind, to) || kind != deliver.SQS && kind != deliver.SNS && kind != deliver.S3 {
 		return invalid
 	}
-	err = s.db.View(ctx, func(r kv.Reader) error { return s.checkTarget(ctx, r, c, m.OnFailure) })
+	err = s.db.View(ctx, func(r kv.Reader) error { return s.checkTarget(ctx, r, c, to) })
 	if err != nil {
-		return invalidTarget(err, invalid, m.OnFailure)
+		return invalidTarget(err, invalid, to)
 	}
 	const format = "The provided execution role does not have permissions to call %s on %s"
 	switch kind {
 	case deliver.SQS:
-		return permitted(may, m.OnFailure, "SQS", format, "SendMessage")
+		return permitted(may, to, "SQS", format, "SendMessage")
 	case deliver.SNS:
-		return permitted(may, m.OnFailure, "SNS", format, "Publish")
+		return permitted(may, to, "SNS", format, "Publish")
 	default:
-		return permitted(may, m.OnFailure+"/*", "S3", format, "PutObject")
+		return permitted(may, to+"/*", "S3", format, "PutObject")
 	}
 }

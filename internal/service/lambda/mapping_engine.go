@@ -70,7 +70,9 @@ func (c scope) running(m *mapping) (*eventsource.Mapping, error) {
 			e.Start.At = *m.StartingTimestamp
 		}
 	}
-	return e, nil
+	x, err := m.extras()
+	x.apply(e)
+	return e, err
 }
 
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }

@@ -541,6 +541,67 @@ func TestMappingTags(t *testing.T) {
 	wantError(t, err, "ResourceNotFoundException", 404, "Event source mapping not found: "+missing)
 }
 
+// What Mayfly adds to AWS is switched on by tags.
+func TestMappingBeyondAWS(t *testing.T) {
+	w, engine := newMappingWorld(t)
+	ctx := t.Context()
+	queue := must(w.mapTo(testQueue, func(in *mappingInput) {
+		in.Tags = map[string]string{"mayfly:BisectBatchOnFunctionError": "true", "mayfly:MaximumRetryAttempts": "3", "other": "x"}
+	}))(t)
+	w.mappingIn(*queue.UUID, "Enabled")
+	if m := engine.get(*queue.UUID); !m.Bisect || m.MaxRetries != 3 || m.MaxAge != 0 || m.OnFailure != "" {
+		t.Errorf("engine has %+v", m)
+	}
+	tag := func(arn *string, tags map[string]string) error {
+		_, err := lambdaapi.TagResource.Call(ctx, w, &lambdaapi.TagResourceInput{Resource: arn, Tags: tags})
+		return err
+	}
+	if err := tag(queue.EventSourceMappingArn, map[string]string{"mayfly:MaximumRecordAgeInSeconds": "60", "mayfly:OnFailureDestination": testQueue}); err != nil {
+		t.Fatal(err)
+	}
+	w.mappingIn(*queue.UUID, "Enabled")
+	if m := engine.get(*queue.UUID); m.MaxAge != time.Minute || m.OnFailure != testQueue || m.MaxRetries != 3 {
+		t.Errorf("engine has %+v", m)
+	}
+	must(lambdaapi.UntagResource.Call(ctx, w, &lambdaapi.UntagResourceInput{Resource: queue.EventSourceMappingArn,
+		TagKeys: []string{"mayfly:BisectBatchOnFunctionError", "mayfly:MaximumRetryAttempts", "mayfly:MaximumRecordAgeInSeconds"}}))(t)
+	w.mappingIn(*queue.UUID, "Enabled")
+	if m := engine.get(*queue.UUID); m.Bisect || m.MaxRetries != -1 || m.MaxAge != 0 {
+		t.Errorf("engine has %+v", m)
+	}
+	stream := must(w.mapTo(testStream, func(in *mappingInput) {
+		in.TumblingWindowInSeconds, in.Tags = new(int32(60)), map[string]string{"mayfly:SlideInSeconds": "20"}
+	}))(t)
+	w.mappingIn(*stream.UUID, "Enabled")
+	if m := engine.get(*stream.UUID); m.Aggregate != (eventsource.Aggregate{Size: time.Minute, Slide: 20 * time.Second}) {
+		t.Errorf("engine has %+v", m.Aggregate)
+	}
+	session := must(w.mapTo(testConsumer, func(in *mappingInput) { in.Tags = map[string]string{"mayfly:SessionGapInSeconds": "30"} }))(t)
+	w.mappingIn(*session.UUID, "Enabled")
+	if m := engine.get(*session.UUID); m.Aggregate != (eventsource.Aggregate{Size: 30 * time.Second, Session: true}) {
+		t.Errorf("engine has %+v", m.Aggregate)
+	}
+	for _, c := range []struct {
+		arn         *string
+		name, value string
+		text        string
+	}{
+		{queue.EventSourceMappingArn, "mayfly:MaximumRetryAttempts", "-2", "The tag mayfly:MaximumRetryAttempts must be a number from 0 to 10000"},
+		{queue.EventSourceMappingArn, "mayfly:MaximumRecordAgeInSeconds", "59", "The tag mayfly:MaximumRecordAgeInSeconds must be a number from 60 to 604800"},
+		{queue.EventSourceMappingArn, "mayfly:BisectBatchOnFunctionError", "perhaps", "The tag mayfly:BisectBatchOnFunctionError must be true or false"},
+		{queue.EventSourceMappingArn, "mayfly:SlideInSeconds", "1", "The tag mayfly:SlideInSeconds is not for event source mappings of Amazon SQS."},
+		{queue.EventSourceMappingArn, "mayfly:OnFailureDestination", testFIFO, "The provided destination config "},
+		{queue.EventSourceMappingArn, "mayfly:Typo", "1", "There is no tag mayfly:Typo"},
+		{stream.EventSourceMappingArn, "mayfly:SlideInSeconds", "7", "The tag mayfly:SlideInSeconds must divide TumblingWindowInSeconds."},
+		{stream.EventSourceMappingArn, "mayfly:SessionGapInSeconds", "7", "The tag mayfly:SessionGapInSeconds goes with neither"},
+		{stream.EventSourceMappingArn, "mayfly:MaximumRetryAttempts", "1", "The tag mayfly:MaximumRetryAttempts is not for event source mappings of Amazon Kinesis."},
+	} {
+		wantError(t, tag(c.arn, map[string]string{c.name: c.value}), "InvalidParameterValueException", 400, c.text)
+	}
+	_, err := w.mapTo(testFIFO, func(in *mappingInput) { in.Tags = map[string]string{"mayfly:Typo": "1"} })
+	wantError(t, err, "InvalidParameterValueException", 400, "There is no tag mayfly:Typo")
+}
+
 // What was under way when a process ended goes on, and what was enabled runs again.
 func TestMappingsAfterCrash(t *testing.T) {
 	w, engine := newMappingWorld(t)

@@ -53,6 +53,9 @@ func (s *Service) changeTags(ctx context.Context, operation string, resource *st
 	if err != nil {
 		return err
 	}
+	if t.mapping != "" {
+		return s.changeMappingTags(ctx, t, change)
+	}
 	return s.db.Update(ctx, func(tx kv.Tx) error {
 		tags, write, err := t.read(tx)
 		if err != nil {
@@ -66,6 +69,61 @@ func (s *Service) changeTags(ctx context.Context, operation string, resource *st
 		}
 		return write(tx)
 	})
+}
+
+// changeMappingTags changes the tags of an event source mapping, which goes on by other rules if they say so.
+func (s *Service) changeMappingTags(ctx context.Context, t *tagged, change func(map[string]string) error) error {
+	edit := func(r kv.Reader) (before, after *mapping, err error) {
+		if before, err = t.taggedMapping(r, t.mapping); err != nil {
+			return nil, nil, err
+		}
+		m := *before
+		if m.Tags = maps.Clone(m.Tags); m.Tags == nil {
+			m.Tags = map[string]string{}
+		}
+		if err := change(m.Tags); err != nil {
+			return nil, nil, err
+		}
+		was, _ := before.extras()
+		if is, err := m.extras(); err != nil {
+			return nil, nil, err
+		} else if is != was {
+			if before.moving() {
+				return nil, nil, lambdaapi.ErrResourceInUseException("Cannot update the event source mapping because it is in use.")
+			}
+			m.State, m.LastModified = mappingUpdating, s.now()
+		}
+		return before, &m, nil
+	}
+	var before, m *mapping
+	if err := s.db.View(ctx, func(r kv.Reader) (err error) { before, m, err = edit(r); return err }); err != nil {
+		return err
+	}
+	if to := m.destination(); to != "" && to != before.destination() {
+		v, err := s.mappedVersion(ctx, t.scope, reference{name: m.Function, qualifier: m.Qualifier})
+		if err == nil {
+			err = s.checkMapping(ctx, t.scope, m, v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return s.db.Update(ctx, func(tx kv.Tx) error {
+		before, after, err := edit(tx)
+		if err != nil {
+			return err
+		}
+		return putMapping(tx, t.scope, before, after)
+	})
+}
+
+// taggedMapping reads a mapping whose tags are meant.
+func (c scope) taggedMapping(r kv.Reader, uuid string) (*mapping, error) {
+	m, err := get[mapping](r, c.mappingKey(uuid))
+	if err == nil && m == nil {
+		err = lambdaapi.ErrResourceNotFoundException("Event source mapping not found: %s", c.mappingARN(uuid))
+	}
+	return m, err
 }
 
 // tagged is a resource that may have tags.
@@ -85,15 +143,12 @@ func (t *tagged) read(r kv.Reader) (tags *map[string]string, write func(kv.Tx) e
 		}
 		return &s.Tags, func(tx kv.Tx) error { return kv.SetJSON(tx, t.codeSigningKey(s.ID), s) }, nil
 	}
-	if t.mapping != "" {
-		m, err := get[mapping](r, t.mappingKey(t.mapping))
-		if err == nil && m == nil {
-			err = lambdaapi.ErrResourceNotFoundException("Event source mapping not found: %s", t.mappingARN(t.mapping))
-		}
+	if t.mapping != "" { // changeMappingTags writes them
+		m, err := t.taggedMapping(r, t.mapping)
 		if err != nil {
 			return nil, nil, err
 		}
-		return &m.Tags, func(tx kv.Tx) error { return kv.SetJSON(tx, t.mappingKey(t.mapping), m) }, nil
+		return &m.Tags, nil, nil
 	}
 	f, err := t.scope.function(r, t.function)
 	if err != nil {
