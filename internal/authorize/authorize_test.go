@@ -390,6 +390,42 @@ func TestDelegatedAdministration(t *testing.T) {
 	}
 }
 
+// attributed knows what mapping invokes what function.
+type attributed struct{ *world }
+
+func (attributed) Attribute(_ context.Context, arn, key string) (string, error) {
+	if key != "lambda:functionarn" || !strings.HasSuffix(arn, ":event-source-mapping:of-f") {
+		return "", nil
+	}
+	return fnARN, nil
+}
+
+// A condition on the function of an event source mapping holds for the one that it has and for the one that it shall have.
+func TestFunctionOfMapping(t *testing.T) {
+	w := bobWith(t, `{"Effect":"Allow","Action":"lambda:*","Resource":"*","Condition":{"ArnLike":{"lambda:FunctionArn":"`+fnARN+`"}}}`)
+	a := newAuthorizer(t, w, Deps{})
+	a.RegisterResources("lambda", attributed{w})
+	get := func(uuid string) error {
+		return a.Authorize(as(t, bob()), lambdaapi.GetEventSourceMapping.Info, &lambdaapi.GetEventSourceMappingInput{UUID: &uuid})
+	}
+	update := func(uuid string, function *string) error {
+		return a.Authorize(as(t, bob()), lambdaapi.UpdateEventSourceMapping.Info, &lambdaapi.UpdateEventSourceMappingInput{UUID: &uuid, FunctionName: function})
+	}
+	create := func(function string) error {
+		return a.Authorize(as(t, bob()), lambdaapi.CreateEventSourceMapping.Info, &lambdaapi.CreateEventSourceMappingInput{FunctionName: &function})
+	}
+	for i, err := range []error{get("of-f"), update("of-f", nil), update("of-f", new("f")), create("f")} {
+		if err != nil {
+			t.Error(i, err)
+		}
+	}
+	for i, err := range []error{get("of-g"), update("of-g", nil), update("of-g", new("f")), update("of-f", new("g")), create("g")} {
+		if apierr.Code(err) != "AccessDeniedException" {
+			t.Error(i, err)
+		}
+	}
+}
+
 // Each service refuses in its own way.
 func TestDenials(t *testing.T) {
 	w := bobWith(t, allow("logs:CreateLogGroup", "*"))
