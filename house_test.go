@@ -53,6 +53,7 @@ const policy = `
 	internal/sandbox/sandboxtest : internal/sandbox
 	internal/credential   : internal/arn internal/call
 	internal/sequence     : internal/kv
+	internal/queue        : internal/kv internal/sequence
 	internal/durable      : internal/group internal/kv
 	internal/commitlog    : internal/kv internal/sequence
 

@@ -31,16 +31,23 @@ func New(floor uint64) *Sequence { return &Sequence{last: floor} }
 // Take returns the first of n numbers in a row. They are settled when tx has ended. Those of a transaction that was not committed are
 // not used again.
 func (s *Sequence) Take(tx kv.Tx, n int) (first uint64) {
-	s.mu.Lock()
-	first = max(s.last+1, uint64(max(0, time.Now().UnixNano())))
-	s.last = first + uint64(max(n, 1)) - 1
-	s.open = append(s.open, taken{first: first})
-	s.mu.Unlock()
-	tx.OnEnd(func(bool) { s.end(first) })
+	first = s.Open(n)
+	tx.OnEnd(func(bool) { s.End(first) })
 	return first
 }
 
-func (s *Sequence) end(first uint64) {
+// Open is Take for a caller that calls End itself, once, when the transaction has ended.
+func (s *Sequence) Open(n int) (first uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first = max(s.last+1, uint64(max(0, time.Now().UnixNano())))
+	s.last = first + uint64(max(n, 1)) - 1
+	s.open = append(s.open, taken{first: first})
+	return first
+}
+
+// End settles the numbers of the Open that returned first.
+func (s *Sequence) End(first uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := sort.Search(len(s.open), func(i int) bool { return s.open[i].first >= first })
