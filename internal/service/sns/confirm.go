@@ -17,7 +17,7 @@ import (
 )
 
 // tokenBytes is how long a token is: the subscription's id, and what nobody can guess.
-const tokenBytes = 112
+const tokenBytes = 144
 
 // renew gives a subscription a new token.
 func (s *subscription) renew(now time.Time) {
@@ -29,13 +29,16 @@ func (s *subscription) renew(now time.Time) {
 }
 
 // subscriptionOfToken is the id in a token.
-func subscriptionOfToken(token string) (id string, ok bool) {
+func subscriptionOfToken(token string) (string, error) {
 	b, err := hex.DecodeString(token)
-	if err != nil || len(b) != tokenBytes {
-		return "", false
+	switch {
+	case err != nil || len(b) == 0:
+		return "", badParameter("Invalid token")
+	case len(b) != tokenBytes:
+		return "", invalid("Token")
 	}
-	h := token[:32]
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], true
+	h := strings.ToLower(token[:32])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], nil
 }
 
 // confirmation is the message that asks an endpoint whether it wants a subscription, or tells it that it has lost one. It is complete, since the
@@ -84,9 +87,9 @@ func (s *Service) confirmSubscription(ctx context.Context, in *snsapi.ConfirmSub
 	if len(p) != 6 || p[2] != "sns" || signed && p[3] != i.Region {
 		return nil, invalid("Topic")
 	}
-	id, ok := subscriptionOfToken(str(in.Token))
-	if !ok {
-		return nil, snsapi.ErrInvalidParameterException("Invalid token")
+	id, err := subscriptionOfToken(str(in.Token))
+	if err != nil {
+		return nil, err
 	}
 	name := subscriptionName{topicName{p[4], p[3], p[5]}, id}
 	if signed {
@@ -95,7 +98,7 @@ func (s *Service) confirmSubscription(ctx context.Context, in *snsapi.ConfirmSub
 		}
 	}
 	defer s.views.change(name.topic)()
-	err := s.db.Update(ctx, func(tx kv.Tx) error {
+	err = s.db.Update(ctx, func(tx kv.Tx) error {
 		x, err := getSubscription(tx, name)
 		if err != nil {
 			return err

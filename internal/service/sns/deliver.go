@@ -305,9 +305,12 @@ func (s *Service) deliver(ctx context.Context, t *topic, to *taker, m *message, 
 
 // sendToQueue sends a message to a queue: the subscription's, or its dead-letter queue.
 func (s *Service) sendToQueue(ctx context.Context, t *topic, to *taker, queue string, m *message, shared bool) error {
-	e := &target.Event{Trace: m.Trace, Group: m.Group}
-	if m.Sequence != 0 && isFIFOQueue(queue) {
-		e.Duplicate = m.Duplicate
+	e := &target.Event{Trace: m.Trace}
+	switch {
+	case isFIFOQueue(queue):
+		e.Group, e.Duplicate = m.Group, m.Duplicate
+	case m.Sequence == 0:
+		e.Group = m.Group
 	}
 	if !to.raw {
 		signed, err := s.sign(ctx, t, to, m, shared)

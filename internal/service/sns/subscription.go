@@ -3,6 +3,7 @@ package sns
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/mail"
 	"net/url"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/lang/eventpattern"
 	"github.com/mayflyhq/mayfly/internal/target"
 )
 
@@ -77,12 +79,20 @@ func newTaker(t *topic, s *subscription) (*taker, error) {
 	return x, nil
 }
 
-func (s *subscription) scope() string {
-	if v := s.Attributes[attrFilterScope]; v != "" {
-		return v
+// get returns an attribute as it was set, or its default.
+func (s *subscription) get(name string) string {
+	v, ok := s.Attributes[name]
+	switch {
+	case ok:
+	case name == attrFilterScope:
+		v = scopeAttributes
+	case name == attrRaw:
+		v = "false"
 	}
-	return scopeAttributes
+	return v
 }
+
+func (s *subscription) scope() string { return s.get(attrFilterScope) }
 
 // parseRedrive returns the queue of a redrive policy, "" if there is none.
 func parseRedrive(text string) (string, error) {
@@ -93,7 +103,13 @@ func parseRedrive(text string) (string, error) {
 		Target *string `json:"deadLetterTargetArn"`
 	}
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		return "", invalid("RedrivePolicy: failed to parse JSON.")
+		// The words for what is no JSON are the same as of filter policies.
+		if _, err := parseFilter(text, scopeAttributes); err != nil {
+			if e, ok := errors.AsType[*eventpattern.Error](err); ok && strings.HasPrefix(e.Reason, "failed to parse JSON.") {
+				return "", invalid("RedrivePolicy: %s", e.Reason)
+			}
+		}
+		return "", invalid("RedrivePolicy: failed to parse JSON. deadLetterTargetArn must be a string")
 	}
 	if p.Target == nil {
 		return "", nil
@@ -110,8 +126,9 @@ func (s *subscription) checkAttribute(name, value, prefix string) error {
 	posts := s.Protocol == protocolHTTP || s.Protocol == protocolHTTPS
 	switch name {
 	case attrRaw:
-		if value != "true" && value != "false" {
-			return fail("RawMessageDelivery: Invalid value [%s]. Must be true or false.", value)
+		given := value
+		if value = strings.ToLower(value); value != "true" && value != "false" {
+			return fail("RawMessageDelivery: Invalid value [%s]. Must be true or false.", given)
 		}
 		if value == "true" && !posts && s.Protocol != protocolSQS {
 			return fail("Delivery protocol [%s] does not support raw message delivery.", s.Protocol)
@@ -268,7 +285,7 @@ func (s *Service) subscribe(ctx context.Context, in *snsapi.SubscribeInput) (*sn
 				continue
 			}
 			for k := range in.Attributes {
-				if old.Attributes[k] != x.Attributes[k] {
+				if old.get(k) != x.get(k) {
 					return invalid("Attributes Reason: Subscription already exists with different attributes")
 				}
 			}

@@ -178,8 +178,8 @@ func (s *Service) createTopic(ctx context.Context, in *snsapi.CreateTopicInput) 
 				return invalid("Tags Reason: Topic already exists with different tags")
 			}
 		}
-		for k, v := range in.Attributes {
-			if old.get(k) != v {
+		for k := range in.Attributes {
+			if old.get(k) != t.get(k) {
 				return invalid("Attributes Reason: Topic already exists with different attributes")
 			}
 		}
@@ -199,6 +199,9 @@ func (t *topic) set(name, value string) {
 	case value == "" && name != attrDisplayName, name == attrArchivePolicy:
 		delete(t.Attributes, name)
 	case name == attrFIFO && value == "false":
+	case name == attrDeliveryPolicy: // as AWS gives it back
+		d, _ := parseTopicDeliveryPolicy(value) // was checked
+		t.Attributes[name] = toJSON(d)
 	default:
 		t.Attributes[name] = value
 	}

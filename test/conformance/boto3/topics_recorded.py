@@ -382,6 +382,7 @@ class Messages(TopicCase):
             ({"attr1": {"DataType": "Number", "BinaryValue": b"123"}}, "The message attribute 'attr1' with type 'Number' must use field 'String'."),
             ({"attr1": text("123", "Binary")}, "The message attribute 'attr1' with type 'Binary' must use field 'Binary'."),
             ({"attr1": text("123", "InvalidType")}, "The message attribute 'attr1' has an invalid message attribute type, the set of supported type prefixes is Binary, Number, and String."),
+            ({"attr1": text("123", "String.")}, "The message attribute 'attr1' has an invalid message attribute type, the set of supported type prefixes is Binary, Number, and String."),
             ({"attr1": text("123", "Stringprefixed")}, "The message attribute 'attr1' has an invalid message attribute type, the set of supported type prefixes is Binary, Number, and String."),
             ({"a" * 257: text("x")}, "Length of message attribute name must be less than 256 bytes."),
             ({"^*?": text("x")}, "Invalid non-alphanumeric character '#x5E' was found in the message attribute name. Can only include alphanumeric characters, hyphens, underscores, or dots."),
@@ -395,7 +396,7 @@ class Messages(TopicCase):
             ):
                 with self.subTest(str(attributes)[:50]), self.wrong("ParameterValueInvalid", message):
                     call()
-        sns.publish(TopicArn=topic, Message="a", MessageAttributes={"attr1": text("x", "String.prefixed"), "attr2": text("y", "String.")})
+        sns.publish(TopicArn=topic, Message="a", MessageAttributes={"attr1": text("x", "String.prefixed"), "attr2": text("y", "String.  prefixed.")})
         with self.wrong("ValidationError", "1 validation error detected: Value null at 'messageAttributes.attr1.member.dataType' failed to satisfy constraint: Member must not be null"):
             sns.publish(TopicArn=topic, Message="a", MessageAttributes={"attr1": {"StringValue": "x"}})
 
