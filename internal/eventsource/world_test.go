@@ -192,7 +192,10 @@ func (w *world) Invoke(ctx context.Context, _ *Mapping, payload []byte) (*Answer
 	if err := json.Unmarshal(payload, &c); err != nil {
 		w.t.Errorf("event %s: %v", payload, err)
 	}
-	answer, err := w.function(c)
+	w.mu.Lock()
+	function := w.function
+	w.mu.Unlock()
+	answer, err := function(c)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
