@@ -392,7 +392,11 @@ func (s *Service) sendConfirmation(ctx context.Context, name topicName, c *confi
 	case protocolSQS:
 		return s.deliverTo(ctx, name, "sqs:SendMessage", c.Endpoint, &target.Event{Body: body})
 	case protocolHTTP, protocolHTTPS:
-		return s.post(ctx, c.Endpoint, plainText, &posted{kind: c.Type, id: c.ID, topic: c.Topic}, body)
+		p := &posted{kind: c.Type, id: c.ID, topic: c.Topic}
+		if c.Type == typeCancellation {
+			p.subscription = c.Subscription // which the endpoint knows
+		}
+		return s.post(ctx, c.Endpoint, plainText, p, body)
 	}
 	return s.mailConfirmation(ctx, c)
 }

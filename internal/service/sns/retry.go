@@ -84,7 +84,7 @@ type givenRequest struct {
 	ContentType *string `json:"headerContentType,omitempty"`
 }
 
-// topicDelivery is the attribute DeliveryPolicy of a topic.
+// topicDelivery is the attribute DeliveryPolicy of a topic, which always tells whether its subscriptions may have policies of their own.
 type topicDelivery struct {
 	HTTP struct {
 		Retries       *givenRetries  `json:"defaultHealthyRetryPolicy,omitempty"`

@@ -295,11 +295,14 @@ func (s *Service) getTopicAttributes(ctx context.Context, in *snsapi.GetTopicAtt
 	a["SubscriptionsPending"] = strconv.Itoa(pendings)
 	a["SubscriptionsConfirmed"] = strconv.Itoa(len(v.all) - pendings)
 	a["SubscriptionsDeleted"] = strconv.Itoa(t.Deleted)
-	effective, err := parseTopicDeliveryPolicy(t.Attributes[attrDeliveryPolicy])
+	delivery, err := parseTopicDeliveryPolicy(t.Attributes[attrDeliveryPolicy])
 	if err != nil {
 		return nil, err
 	}
-	a["EffectiveDeliveryPolicy"] = effective.effective()
+	if a[attrDeliveryPolicy] != "" {
+		a[attrDeliveryPolicy] = toJSON(delivery)
+	}
+	a["EffectiveDeliveryPolicy"] = delivery.effective()
 	if name.fifo() {
 		a[attrContentDedup] = t.get(attrContentDedup)
 	}

@@ -5,6 +5,7 @@ import http.server
 import json
 import queue
 import threading
+import urllib.error
 import urllib.request
 
 from suite import eventually, function_arn, lam, log_events
@@ -45,8 +46,11 @@ class Endpoint:
 
 def visit(url):
     """What a person does who follows a link; the answer's XML."""
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        return answer.read().decode()
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as e:
+        raise AssertionError(f"{url}: {e.read().decode()}") from e
 
 
 class Http(TopicCase):

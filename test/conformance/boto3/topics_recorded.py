@@ -278,8 +278,6 @@ class Subscriptions(TopicCase):
         ):
             with self.subTest(arn), self.parameter(message):
                 sns.unsubscribe(SubscriptionArn=arn)
-        with self.parameter("SubscriptionArn Reason: no value for required parameter"):
-            sns.unsubscribe()
         sns.unsubscribe(SubscriptionArn=f"{self.topic()}:10f57157-fc38-4da9-a113-4de7e12d05dd")
 
     def test_confirm_refused(self):
