@@ -51,7 +51,7 @@ type Engine struct {
 type running struct {
 	mu      sync.Mutex // serializes start, stop and change
 	mapping *Mapping
-	runner  runner
+	runner  runner // written under the engine's mutex too, as started is
 	started bool
 	removed bool
 }
@@ -158,8 +158,8 @@ func (e *Engine) set(r *running, m *Mapping) error {
 			return err
 		}
 		e.halt(r)
-		r.mapping, r.runner = m, next
 		e.mu.Lock()
+		r.mapping, r.runner = m, next
 		delete(e.polled, m.ID)
 		if p, ok := next.(interface{ poll() }); ok {
 			if _, wakes := source.(Waker); !wakes {
@@ -200,11 +200,11 @@ func (e *Engine) begin(r *running) {
 
 func (e *Engine) launch(r *running) {
 	e.mu.Lock()
-	ready := e.ctx != nil && !e.stopping
+	starts := e.ctx != nil && !e.stopping && !r.started && r.runner != nil && !r.removed
+	r.started = r.started || starts
 	e.startPolling()
 	e.mu.Unlock()
-	if ready && !r.started && r.runner != nil && !r.removed {
-		r.started = true
+	if starts {
 		r.runner.start()
 	}
 }
@@ -216,8 +216,11 @@ func (e *Engine) end(r *running) {
 }
 
 func (e *Engine) halt(r *running) {
-	if r.started {
-		r.started = false
+	e.mu.Lock()
+	started := r.started
+	r.started = false
+	e.mu.Unlock()
+	if started {
 		r.runner.stop()
 	}
 }
@@ -252,21 +255,18 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 	return forget(ctx, e.db, id)
 }
 
-// Status tells how a mapping does. One that the engine does not have is not running.
+// Status tells how a mapping does. One that the engine does not have is not running. It does not wait for one that stops.
 func (e *Engine) Status(id string) Status {
 	e.mu.Lock()
-	r := e.mappings[id]
+	var now runner
+	s := Status{Result: ResultNone}
+	if r := e.mappings[id]; r != nil {
+		now, s.Running = r.runner, r.started
+	}
 	e.mu.Unlock()
-	if r == nil {
-		return Status{Result: ResultNone}
+	if now != nil {
+		s.Result, s.Metrics = now.status()
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.runner == nil {
-		return Status{Result: ResultNone}
-	}
-	s := Status{Running: r.started}
-	s.Result, s.Metrics = r.runner.status()
 	return s
 }
 
