@@ -25,6 +25,11 @@ func (s *subscription) renew(now time.Time) {
 	random := make([]byte, tokenBytes-len(id))
 	rand.Read(random)
 	s.Token = hex.EncodeToString(append(id, random...))
+	s.extend(now)
+}
+
+// extend lets the token hold as long as a new one.
+func (s *subscription) extend(now time.Time) {
 	s.Expires = now.UTC().Add(confirmationTime).Truncate(time.Millisecond)
 }
 

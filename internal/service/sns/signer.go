@@ -36,7 +36,8 @@ type signer struct {
 	mu   sync.Mutex
 	key  *rsa.PrivateKey
 	pem  []byte
-	file string // of the certificate
+	file string        // of the certificate
+	busy chan struct{} // closed when who looks for the key has ended; nil if nobody does
 
 	known map[signatureKey]*signature
 }
@@ -137,12 +138,35 @@ func (s *signer) sign(ctx context.Context, x *signature, text, url string) error
 
 // ready returns the key and the name of the certificate's file. It makes both if there are none.
 func (s *signer) ready(ctx context.Context) (*rsa.PrivateKey, string, error) {
-	s.mu.Lock()
-	key, file := s.key, s.file
-	s.mu.Unlock()
-	if key != nil {
-		return key, file, nil
+	for {
+		s.mu.Lock()
+		key, file, busy := s.key, s.file, s.busy
+		if key == nil && busy == nil {
+			s.busy = make(chan struct{})
+		}
+		s.mu.Unlock()
+		if key != nil {
+			return key, file, nil
+		}
+		if busy == nil {
+			return s.find(ctx)
+		}
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, "", ctx.Err()
+		}
 	}
+}
+
+// find reads the key, or makes it. One goroutine does at a time.
+func (s *signer) find(ctx context.Context) (*rsa.PrivateKey, string, error) {
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		close(s.busy)
+		s.busy = nil
+	}()
 	row, ok, err := s.stored(ctx)
 	if err != nil {
 		return nil, "", err
@@ -170,7 +194,7 @@ func (s *signer) ready(ctx context.Context) (*rsa.PrivateKey, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	key, ok = parsed.(*rsa.PrivateKey)
+	key, ok := parsed.(*rsa.PrivateKey)
 	if !ok {
 		return nil, "", errors.New("sns: the key in the store is not RSA's")
 	}

@@ -63,10 +63,20 @@ type delivered struct {
 	principal string
 }
 
+// testSigner is the key of all worlds: to make one takes long.
+var testSigner = sync.OnceValues(func() (signerRow, error) { return newSigner(time.Now()) })
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	db, err := pebblekv.Open(pebblekv.Options{InMemory: true})
 	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := testSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(context.Background(), func(tx kv.Tx) error { return kv.SetJSON(tx, signerKey(), row) }); err != nil {
 		t.Fatal(err)
 	}
 	w := &world{t: t, db: db, begin: time.Now()}
@@ -655,11 +665,12 @@ func TestConfirmation(t *testing.T) {
 		arn := w.subscribe(topic, "http", "http://e", nil) // asks once more
 		synctest.Wait()
 		again := w.all()
-		var m struct{ Token string }
-		json.Unmarshal([]byte(first[0].body), &m)
-		_, err = snsapi.ConfirmSubscription.Call(w.anonymous(), w.gate, &snsapi.ConfirmSubscriptionInput{TopicArn: &topic, Token: &m.Token})
-		refused(t, err, "InvalidParameterException", "Invalid parameter: Token") // the token before
-		w.follow(again[0].body)
+		guess := strings.Replace(arn[strings.LastIndexByte(arn, ':')+1:], "-", "", -1) + strings.Repeat("00", tokenBytes-16)
+		for token, message := range map[string]string{guess: "Invalid parameter: Token", "12ab": "Invalid parameter: Token", "x": "Invalid token"} {
+			_, err = snsapi.ConfirmSubscription.Call(w.anonymous(), w.gate, &snsapi.ConfirmSubscriptionInput{TopicArn: &topic, Token: &token})
+			refused(t, err, "InvalidParameterException", message)
+		}
+		w.follow(first[0].body)
 		w.follow(again[0].body)
 		w.publish(&snsapi.PublishInput{TopicArn: &topic, Message: new("m")})
 		synctest.Wait()
@@ -792,4 +803,33 @@ func TestFilter(t *testing.T) {
 		_, err := snsapi.Subscribe.Call(w.ctx(), w.gate, &snsapi.SubscribeInput{TopicArn: &topic, Protocol: new("sqs"), Endpoint: new(queueARN("x")), Attributes: map[string]string{"FilterPolicy": `{"a":{"b":["c"]}}`}})
 		refused(t, err, "InvalidParameterException", "Invalid parameter: Attributes Reason: Filter policy scope MessageAttributes does not support nested filter policy")
 	})
+}
+
+// Deliveries that need the key at once make one.
+func TestOneKey(t *testing.T) {
+	db, err := pebblekv.Open(pebblekv.Options{InMemory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	s := signer{db: db}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	files := map[string]bool{}
+	for range 8 {
+		wg.Go(func() {
+			_, file, err := s.ready(context.Background())
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			files[file] = true
+		})
+	}
+	wg.Wait()
+	again := signer{db: db}
+	if _, file, err := again.ready(context.Background()); err != nil || len(files) != 1 || !files[file] {
+		t.Errorf("certificates %v and %s: %v", files, file, err)
+	}
 }

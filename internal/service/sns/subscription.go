@@ -293,7 +293,7 @@ func (s *Service) subscribe(ctx context.Context, in *snsapi.SubscribeInput) (*sn
 			if !old.Pending {
 				return nil
 			}
-			old.renew(s.now()) // another confirmation goes out
+			old.extend(s.now()) // another confirmation goes out; the link in the one before holds too
 			tx.Set(expiryKey(old.Expires, old.name.key()), nil)
 			if err := putSubscription(tx, old); err != nil {
 				return err

@@ -299,9 +299,6 @@ func (s *Service) getTopicAttributes(ctx context.Context, in *snsapi.GetTopicAtt
 	if err != nil {
 		return nil, err
 	}
-	if a[attrDeliveryPolicy] != "" {
-		a[attrDeliveryPolicy] = toJSON(delivery)
-	}
 	a["EffectiveDeliveryPolicy"] = delivery.effective()
 	if name.fifo() {
 		a[attrContentDedup] = t.get(attrContentDedup)
