@@ -74,6 +74,7 @@ const policy = `
 	internal/service/lambda : internal/authorize internal/arn internal/call internal/durable internal/eventsource internal/group internal/aws/api/... internal/kv internal/blob internal/fleet internal/target internal/lang/eventpattern internal/lang/iampolicy
 	internal/service/logs   : internal/arn internal/call internal/group internal/aws/api/... internal/kv internal/lang/logfilter
 	internal/service/sns    : internal/authorize internal/arn internal/call internal/durable internal/group internal/aws/api/... internal/kv internal/lang/eventpattern internal/lang/iampolicy internal/target
+	internal/service/sqs    : internal/arn internal/call internal/group internal/aws/api/... internal/kv internal/queue internal/lang/iampolicy
 	internal/service/sts    : internal/authorize internal/arn internal/call internal/credential internal/aws/api/... internal/lang/iampolicy
 
 	# L5: faces

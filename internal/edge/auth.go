@@ -83,14 +83,13 @@ const (
 	s3Family
 )
 
-var queryCodec = protocol.CodecFor(&smithy.Service{}, smithy.Query)
 var restCodecs = [...]protocol.Codec{protocol.CodecFor(&smithy.Service{}, smithy.RESTJSON), protocol.CodecFor(&smithy.Service{}, smithy.RESTXML)}
 
 func familyOf(c *protocol.Call) family {
 	switch {
 	case isS3(c):
 		return s3Family
-	case c.Codec == queryCodec:
+	case protocol.IsQuery(c.Codec):
 		return queryFamily
 	case c.Codec == restCodecs[0], c.Codec == restCodecs[1]:
 		return restFamily

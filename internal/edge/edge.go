@@ -227,6 +227,7 @@ func (e *Edge) respond(w http.ResponseWriter, r *http.Request, info *call.Info) 
 		}
 	}
 	c, matchErr := e.router.Match(req, signingName)
+	matchErr = nameQueue(c, r.Host, matchErr)
 	if isMissing(err) && matchErr == nil && c.Op.NoAuth {
 		err = nil
 	}
@@ -276,6 +277,12 @@ func (e *Edge) byHost(host string) (signingName, region string) {
 	}
 	labels := strings.Split(rest, ".")
 	for i, l := range slices.Backward(labels) { // bucket names and prefixes come before the service
+		if l == "queue" { // SQS's older names: REGION.queue.amazonaws.com
+			if i > 0 && regionForm(labels[i-1]) {
+				region = labels[i-1]
+			}
+			return "sqs", region
+		}
 		if name, ok := e.hosts[l]; ok {
 			if i+1 < len(labels) && regionForm(labels[i+1]) {
 				region = labels[i+1]

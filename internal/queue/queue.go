@@ -26,6 +26,7 @@ const (
 var (
 	ErrLease    = errors.New("queue: the message was taken again, or is visible again, since it was taken with this lease")
 	ErrVisible  = errors.New("queue: the message is not in flight")
+	ErrGone     = errors.New("queue: the message was deleted")
 	ErrTotal    = errors.New("queue: the message would be in flight for longer than is allowed")
 	ErrInFlight = errors.New("queue: too many messages are in flight")
 	ErrDropped  = errors.New("queue: the queue was dropped")

@@ -330,7 +330,7 @@ func TestSetVisibility(t *testing.T) {
 			t.Errorf("held: %+v %v", ds, err)
 		}
 		w.delete(ls[0])
-		set("deleted", ErrVisible, ls[0], time.Hour)
+		set("deleted", ErrGone, ls[0], time.Hour)
 	})
 }
 

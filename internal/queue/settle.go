@@ -154,7 +154,8 @@ type Visibility struct {
 }
 
 // SetVisibility changes how long messages stay in flight, all in one transaction. The errors are one for each change: nil; ErrVisible
-// if the message is not in flight; on a FIFO queue ErrLease if it is by another take; or ErrTotal beyond MaxVisibility after the take.
+// if the message is not in flight; ErrGone if it was deleted; on a FIFO queue ErrLease if it is by another take; or ErrTotal beyond
+// MaxVisibility after the take.
 func (q *Queue) SetVisibility(ctx context.Context, changes ...Visibility) ([]error, error) {
 	q.mu.Lock()
 	if err := q.loadLocked(ctx); err != nil {
@@ -181,18 +182,17 @@ func (q *Queue) SetVisibility(ctx context.Context, changes ...Visibility) ([]err
 	}
 	q.mu.Unlock()
 	visible := make([]int64, len(changes))
+	deleted := make([]bool, len(changes))
 	err := q.s.db.Update(ctx, func(tx kv.Tx) error {
 		now := q.s.opts.now()
 		for i, c := range changes {
-			if held[i] == nil {
-				continue
-			}
 			e, there, err := q.header(tx, c.ID)
 			if err != nil {
 				return err
 			}
-			if !there {
-				continue // deleted meanwhile
+			deleted[i] = !there
+			if !there || held[i] == nil {
+				continue
 			}
 			visible[i] = now.Add(max(0, c.Timeout)).UnixNano()
 			e.visible = visible[i]
@@ -203,10 +203,15 @@ func (q *Queue) SetVisibility(ctx context.Context, changes ...Visibility) ([]err
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, e := range held {
+		if err == nil && deleted[i] {
+			errs[i] = ErrGone
+		}
 		switch {
 		case e == nil:
 		case q.entries[e.id] != e || e.state != flying:
-			errs[i] = ErrVisible
+			if errs[i] == nil {
+				errs[i] = ErrVisible
+			}
 		case err != nil:
 			q.alarmLocked(e, e.until)
 		case changes[i].Timeout <= 0:

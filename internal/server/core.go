@@ -24,6 +24,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/service/lambda"
 	"github.com/mayflyhq/mayfly/internal/service/logs"
 	"github.com/mayflyhq/mayfly/internal/service/sns"
+	"github.com/mayflyhq/mayfly/internal/service/sqs"
 	"github.com/mayflyhq/mayfly/internal/service/sts"
 	"github.com/mayflyhq/mayfly/internal/target"
 )
@@ -41,6 +42,7 @@ type core struct {
 	mappings   *eventsource.Engine
 	lambda     *lambda.Service
 	logs       *logs.Service
+	sqs        *sqs.Service
 	iam        *iam.Service
 	sns        *sns.Service
 
@@ -140,10 +142,15 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		return nil, err
 	}
 	c.authorizer.RegisterResources("sns", c.sns)
+	if c.sqs, err = sqs.New(sqs.Deps{DB: c.db, Log: s.log}); err != nil {
+		return nil, err
+	}
+	c.authorizer.RegisterResources("sqs", c.sqs)
 	c.authorizer.RegisterResources("lambda", &lambdaResources{lambda: c.lambda, gate: c.gate})
 	c.authorizer.RegisterResources("logs", logsResources{c.gate})
 	c.lambda.Register(c.mux)
 	c.logs.Register(c.mux)
+	c.sqs.Register(c.mux)
 	c.iam.Register(c.mux)
 	c.sns.Register(c.mux)
 	sts, err := sts.New(sts.Deps{
@@ -182,6 +189,7 @@ func (c *core) start() {
 	run(&c.services, services, "lambda", c.lambda.Run)
 	run(&c.services, services, "logs", c.logs.Run)
 	run(&c.services, services, "sns", c.sns.Run)
+	run(&c.services, services, "sqs", c.sqs.Run)
 }
 
 // stop ends everything in good order: invocations end, until ctx does, and what they printed and cost is stored.

@@ -18,6 +18,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/snsapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/sqsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/stsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/credential"
@@ -32,7 +33,7 @@ const grace = 15 * time.Minute
 
 // Services are the contracts that Mayfly knows. Operations without a handler answer an error that names them.
 func Services() []*smithy.Service {
-	return []*smithy.Service{lambdaapi.Service, logsapi.Service, iamapi.Service, snsapi.Service, stsapi.Service}
+	return []*smithy.Service{lambdaapi.Service, logsapi.Service, iamapi.Service, snsapi.Service, sqsapi.Service, stsapi.Service}
 }
 
 // Server is one Mayfly.

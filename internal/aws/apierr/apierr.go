@@ -28,6 +28,8 @@ type Error struct {
 	// sends: IAM's NoSuchEntityException goes out as NoSuchEntity.
 	Code    string
 	Message string
+	// QueryMessage is the message in the Query protocol, for services that word it differently there; mostly empty.
+	QueryMessage string
 	// Status is the HTTP status. Zero means 400 for a client fault and 500 for a server fault.
 	Status int
 	Fault  Fault

@@ -33,16 +33,17 @@ func (c awsJSON) EncodeError(svc *smithy.Service, e *apierr.Error, requestID str
 	return &Response{Status: e.HTTPStatus(), Header: h, Body: appendJSONError(nil, svc, e, errorType(h, svc, e))}
 }
 
-// errorType is the error's name in the body. Services that once spoke Query say its old code in a header.
+// errorType is the error's name in the body. Services that once spoke Query say its old code in a header, and whether the name is the service's or
+// that of what all services stand on.
 func errorType(h http.Header, svc *smithy.Service, e *apierr.Error) string {
 	if svc == nil || !svc.QueryCompatible {
 		return e.Code
 	}
 	h["X-Amzn-Query-Error"] = []string{queryCode(svc, e) + ";" + faultName(e.Fault)}
-	if errorShape(svc, e.Code) == nil {
-		return e.Code
+	if sh := errorShape(svc, e.Code); sh != nil && sh.Declared() {
+		return "com.amazonaws." + svc.Name + "#" + e.Code
 	}
-	return "com.amazonaws." + svc.Name + "#" + e.Code
+	return "com.amazon.coral.service#" + e.Code
 }
 
 func (c awsJSON) EncodeRequest(op *smithy.OpInfo, in any) (*Request, error) {

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"encoding/xml"
 	"net/http"
 	"net/url"
@@ -128,7 +129,11 @@ func (n *formNode) member(m *smithy.Member, v reflect.Value) error {
 			from = kid
 		}
 		mv := reflect.MakeMap(v.Type())
-		for _, entry := range from.numbered() {
+		entries := from.numbered()
+		if len(entries) == 0 && from.kids[elementName(&sh.Key, "key")] != nil {
+			entries = []*formNode{from} // an only entry may come without its number
+		}
+		for _, entry := range entries {
 			key, val := entry.kids[elementName(&sh.Key, "key")], entry.kids[elementName(&sh.Elem, "value")]
 			if key == nil {
 				return malformedInput("A map entry of " + m.Name + " has no key.")
@@ -199,6 +204,9 @@ func resultWrapper(op *smithy.OpInfo) string {
 }
 
 func (awsQuery) EncodeError(svc *smithy.Service, e *apierr.Error, requestID string) *Response {
+	if e.Code == "UnknownOperationException" { // AWS's front end says it, not the service
+		return &Response{Status: e.HTTPStatus(), Header: errorHeader(e, "text/xml", requestID), Body: []byte("<UnknownOperationException/>\n")}
+	}
 	ns := ""
 	if svc != nil {
 		ns = svc.XMLNamespace
@@ -209,13 +217,55 @@ func (awsQuery) EncodeError(svc *smithy.Service, e *apierr.Error, requestID stri
 	b = append(b, "</Type><Code>"...)
 	b = appendXMLText(b, queryCode(svc, e))
 	b = append(b, "</Code><Message>"...)
-	b = appendXMLText(b, e.Message)
+	b = appendXMLText(b, cmp.Or(e.QueryMessage, e.Message))
 	b = append(b, "</Message>"...)
 	b = appendErrorMembers(b, e)
 	b = append(b, "</Error><RequestId>"...)
 	b = appendXMLText(b, requestID)
 	b = append(b, "</RequestId></ErrorResponse>"...)
 	return &Response{Status: e.HTTPStatus(), Header: errorHeader(e, "text/xml", requestID), Body: b}
+}
+
+// queryJSON is the Query protocol for who accepts JSON: a form in, the same structure in JSON out.
+type queryJSON struct{ awsQuery }
+
+// queryCodec is the codec for a Query request.
+func queryCodec(req *Request) Codec {
+	if mediaType(req.Header.Get("Accept")) == "application/json" {
+		return queryJSON{}
+	}
+	return awsQuery{}
+}
+
+// Action is the operation that a Query request asks for, whether there is one of that name or not.
+func (c *Call) Action() string {
+	form, _ := c.Request.form()
+	return form.Get("Action")
+}
+
+// IsQuery reports whether a codec is one of the Query protocol.
+func IsQuery(c Codec) bool { return c.Protocol() == smithy.Query }
+
+func (queryJSON) EncodeResponse(op *smithy.OpInfo, out any, requestID string) (*Response, error) {
+	b := appendJSONString([]byte("{"), op.Name+"Response")
+	b = append(b, ":{"...)
+	if len(op.Output.Members) > 0 || op.ResultWrapper != "" {
+		b = appendJSONString(b, resultWrapper(op))
+		b = append(b, ':')
+		b = appendJSONStruct(b, op.Output, structOf(out))
+		b = append(b, ',')
+	}
+	b = append(b, `"ResponseMetadata":{"RequestId":`...)
+	b = append(appendJSONString(b, requestID), "}}}"...)
+	return &Response{Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}, requestIDHeader: {requestID}}, Body: b}, nil
+}
+
+func (queryJSON) EncodeError(svc *smithy.Service, e *apierr.Error, requestID string) *Response {
+	b := append([]byte(`{"Error":{"Code":`), appendJSONString(nil, queryCode(svc, e))...)
+	b = appendJSONString(append(b, `,"Message":`...), cmp.Or(e.QueryMessage, e.Message))
+	b = appendJSONString(append(b, `,"Type":`...), faultName(e.Fault))
+	b = appendJSONString(append(b, `},"RequestId":`...), requestID)
+	return &Response{Status: e.HTTPStatus(), Header: errorHeader(e, "application/json", requestID), Body: append(b, '}')}
 }
 
 func (awsQuery) EncodeRequest(op *smithy.OpInfo, in any) (*Request, error) {

@@ -168,7 +168,7 @@ func (r *Router) matchQuery(req *Request, candidates []*smithy.Service) (*Call, 
 	if !req.IsForm() && !strings.Contains(req.Query, "Action=") {
 		return nil, nil
 	}
-	call := &Call{Codec: awsQuery{}, Request: req}
+	call := &Call{Codec: queryCodec(req), Request: req}
 	form, err := req.form()
 	if err != nil {
 		return call, malformedInput("The form is malformed.").Because(err)
@@ -222,6 +222,9 @@ func (r *Router) matchREST(req *Request, candidates []*smithy.Service) (*Call, e
 	if call.Service == nil && len(candidates) == 1 {
 		call.Service = candidates[0]
 		call.Codec = CodecFor(call.Service, call.Service.Protocols[0])
+		if call.Service.QueryCompatible && !strings.HasPrefix(mediaType(req.Header.Get("Content-Type")), "application/x-amz-json") {
+			call.Codec = awsQuery{}
+		}
 	}
 	return call, unknownOperation()
 }

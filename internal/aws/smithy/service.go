@@ -122,6 +122,7 @@ func NewService(svc *Service) *Service {
 		op.Input, op.Output = &svc.Shapes[op.InRef], &svc.Shapes[op.OutRef]
 		for _, r := range op.ErrRefs {
 			op.Errors = append(op.Errors, &svc.Shapes[r])
+			svc.Shapes[r].declared = true
 		}
 		svc.ops[op.Name] = op
 	}
@@ -174,6 +175,10 @@ func (svc *Service) Shape(name string) *Shape { return svc.shapes[name] }
 
 // ErrorShape returns the error shape with a name or, failing that, a Query code; or nil.
 func (svc *Service) ErrorShape(code string) *Shape { return svc.errors[code] }
+
+// Declared reports whether a shape is an error that the model of some operation names. Corrections add others, which services answer without a word
+// of them in their models.
+func (sh *Shape) Declared() bool { return sh.declared }
 
 // Speaks reports whether the service serves a protocol. QueryCompatible services serve Query too.
 func (svc *Service) Speaks(p Protocol) bool {

@@ -107,6 +107,8 @@ type Shape struct {
 	query map[string]int // member by FormName
 	body  bool           // some member is InBody
 
+	declared bool // an error that some operation's model names
+
 	constrained bool // the shape or one below it has constraints; see markConstrained
 	patternOnce sync.Once
 	compiled    pattern

@@ -224,10 +224,10 @@ class Deduplication(Fifo):
         self.same(first, second)
         (third,) = self.put(url, "g", "same", MessageAttributes={"a": {"DataType": "String", "StringValue": "not looked at"}})
         self.same(first, third)
-        (other,) = self.put(url, "g", "same", MessageDeduplicationId="an id goes before the content")
+        (other,) = self.put(url, "g", "same", MessageDeduplicationId="an-id-goes-before-the-content")
         self.assertNotEqual(first["MessageId"], other["MessageId"])
         got = self.receive(url, AttributeNames=["MessageDeduplicationId"])
-        self.assertEqual(["0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5", "an id goes before the content"], [m["Attributes"]["MessageDeduplicationId"] for m in got])
+        self.assertEqual(["0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5", "an-id-goes-before-the-content"], [m["Attributes"]["MessageDeduplicationId"] for m in got])
 
     def test_not_by_group(self):
         for content in "true", "false":

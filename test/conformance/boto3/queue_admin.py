@@ -89,7 +89,7 @@ class Queues(QueueCase):
         with self.invalid_value("^Invalid or expired next token\\.$|^Value .* for parameter NextToken is invalid"):
             sqs.list_queues(QueueNamePrefix=prefix, MaxResults=2, NextToken="nonsense")
         for n in 0, 1001, -1:
-            with self.subTest(n), self.invalid_value(f"Value {n} for parameter MaxResults is invalid. Reason: MaxResults must be an integer between 1 and 1000."):
+            with self.subTest(n), self.invalid_value("Value for parameter MaxResults is invalid. Reason: MaxResults must be an integer between 1 and 1000."):
                 sqs.list_queues(MaxResults=n)
 
 

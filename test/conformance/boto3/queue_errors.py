@@ -121,7 +121,7 @@ class Values(QueueCase):
     def test_characters(self):
         url = self.queue()
         for c in "\x00", "\x08", "\x0b", "\x13", "\x1f", "\ufffe", "\uffff":
-            with self.subTest(repr(c)), self.wrong("InvalidMessageContents", "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | #xE000 to #xFFFD | #x10000 to #x10FFFF"):
+            with self.subTest(repr(c)), self.wrong("InvalidMessageContents", f"Invalid binary character '#x{ord(c):X}' was found in the message body, the set of allowed characters is #x9 | #xA | #xD | [#x20-#xD7FF] | [#xE000-#xFFFD] | [#x10000-#x10FFFF]."):
                 self.send(url, "a" + c + "b")
         self.assertEqual((0, 0, 0), self.counts(url))
 
