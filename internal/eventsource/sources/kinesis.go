@@ -27,7 +27,9 @@ type stream struct {
 	function string
 	source   string // as the mapping has it: the stream or a consumer
 	arn      string // of the stream
+	account  string
 	region   string
+	reading  string // the action that a read needs
 
 	mu        sync.Mutex
 	iterators map[string]iterator // by shard
@@ -43,18 +45,22 @@ func (s *Sources) openStream(m *eventsource.Mapping, a arn.ARN) *stream {
 	name, _, _ := strings.Cut(a.Resource, "/consumer/")
 	of := a
 	of.Resource = name
-	return &stream{
-		caller: s.deps.Caller, roles: s.deps.Roles, function: m.FunctionARN, source: m.SourceARN, arn: of.String(), region: a.Region,
-		iterators: map[string]iterator{},
+	st := &stream{
+		caller: s.deps.Caller, roles: s.deps.Roles, function: m.FunctionARN, source: m.SourceARN, arn: of.String(), account: a.Account, region: a.Region,
+		reading: "kinesis:GetRecords", iterators: map[string]iterator{},
 	}
+	if st.source != st.arn {
+		st.reading = "kinesis:SubscribeToShard"
+	}
+	return st
 }
 
 // Shards implements eventsource.Stream.
 func (s *stream) Shards(ctx context.Context) (all []eventsource.Shard, err error) {
-	ctx, err = s.roles.AsRole(ctx, s.function)
-	if err != nil {
+	if _, err := s.roles.May(ctx, s.function, "kinesis:DescribeStream", s.arn); err != nil {
 		return nil, err
 	}
+	ctx = call.AsService(ctx, "lambda", s.account, s.region)
 	in := &kinesisapi.ListShardsInput{StreamARN: &s.arn}
 	for {
 		out, err := kinesisapi.ListShards.Call(ctx, s.caller, in)
@@ -86,14 +92,11 @@ func streamError(err error) error {
 
 // Read implements eventsource.Stream. A read that goes on where the last one of its shard ended needs one operation, others need two.
 func (s *stream) Read(ctx context.Context, shard string, from eventsource.Position, most int) (page eventsource.Page, err error) {
-	ctx, err = s.roles.AsRole(ctx, s.function)
+	role, err := s.roles.May(ctx, s.function, s.reading, s.source)
 	if err != nil {
 		return page, err
 	}
-	role := ""
-	if p := call.From(ctx).Principal; p.Session != nil {
-		role = p.Session.Issuer
-	}
+	ctx = call.AsService(ctx, "lambda", s.account, s.region)
 	token := s.resume(shard, from)
 	for {
 		fresh := token == ""

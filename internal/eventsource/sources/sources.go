@@ -1,7 +1,8 @@
 // Package sources opens the event sources of AWS for the engine of event source mappings: queues of Amazon SQS and streams of Amazon Kinesis.
 //
-// Every read is an operation of the service, called through the gate as a session of the function's role, so that what the role may no longer do ends
-// at once. A consumer with enhanced fan-out is read as its stream is; the role is asked for SubscribeToShard.
+// Every read is an operation of the service, and the function's role must be allowed it, so that what the role may no longer do ends at once. Queues
+// are read by sessions of the role. Streams are read on Lambda's own behalf, which the limits of their shards do not count: the role is asked for GetRecords, for
+// SubscribeToShard of a consumer with enhanced fan-out, and for DescribeStream, as roles on AWS have it, instead of ListShards.
 package sources
 
 import (
@@ -17,6 +18,8 @@ import (
 type Roles interface {
 	// AsRole returns a context whose calls are those of the role that a function, named by its ARN with or without a qualifier, has.
 	AsRole(ctx context.Context, function string) (context.Context, error)
+	// May returns the ARN of the function's role, or the error that refuses an action of it on a resource.
+	May(ctx context.Context, function, action, resource string) (role string, err error)
 }
 
 // Arrivals is a service that tells when something arrives in one of its resources. Its methods are safe for concurrent use.

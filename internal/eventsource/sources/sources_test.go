@@ -34,6 +34,14 @@ func (oneRole) AsRole(ctx context.Context, f string) (context.Context, error) {
 		Principal: call.Principal{Type: call.AssumedRole, Session: &call.Session{Issuer: role}}}), nil
 }
 
+func (oneRole) May(_ context.Context, f, action, resource string) (string, error) {
+	want := map[string]string{"kinesis:DescribeStream": streamID, "kinesis:SubscribeToShard": streamID + "/consumer/c:1", "kinesis:GetRecords": streamID}
+	if f != function || want[action] != resource && resource != streamID+"2" {
+		return "", fmt.Errorf("%s may not %s %s", f, action, resource)
+	}
+	return role, nil
+}
+
 func open[T any](t *testing.T, mux *smithy.Mux, m *eventsource.Mapping) T {
 	t.Helper()
 	m.FunctionARN = function

@@ -300,6 +300,9 @@ func (s *Service) checkStream(own context.Context, m *mapping, source arn.ARN, m
 	refused := "Cannot access stream " + m.Source +
 		". Please ensure the role can perform the GetRecords, GetShardIterator, DescribeStream, and ListStreams Actions on your stream in IAM."
 	actions := []string{"GetRecords", "GetShardIterator", "DescribeStream"}
+	if fanOut {
+		actions = []string{"DescribeStream"}
+	}
 	for _, a := range actions {
 		if ok, err := may("kinesis:"+a, stream.String()); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/arn"
+	"github.com/mayflyhq/mayfly/internal/authorize"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/call"
@@ -146,4 +147,14 @@ func (m *Mapper) AsRole(ctx context.Context, function string) (context.Context, 
 	info := *call.From(own)
 	info.Principal = p
 	return call.With(own, &info), nil
+}
+
+// May implements sources.Roles.
+func (m *Mapper) May(ctx context.Context, function, action, resource string) (role string, err error) {
+	ctx, err = m.AsRole(ctx, function)
+	if err != nil || m.service.roles == nil {
+		return "", err
+	}
+	err = m.service.checker.Check(ctx, authorize.Request{Action: action, Resource: resource})
+	return call.From(ctx).Principal.Session.Issuer, err
 }
