@@ -54,7 +54,7 @@ const policy = `
 	internal/credential   : internal/arn internal/call
 	internal/sequence     : internal/kv
 	internal/queue        : internal/kv internal/sequence
-	internal/durable      : internal/group internal/kv
+	internal/durable      : internal/group internal/kv internal/queue
 	internal/commitlog    : internal/kv internal/sequence
 
 	# L3: engines

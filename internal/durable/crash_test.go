@@ -36,20 +36,19 @@ func work(q **durable.Queue) durable.Handler {
 	return func(_ context.Context, w *durable.Work) durable.Outcome {
 		switch {
 		case string(w.Body) != w.ID:
-			return durable.Done(func(kv.Tx) ([]durable.Ticket, error) { return nil, errors.New("another body: " + string(w.Body)) })
+			return durable.Done(func(kv.Tx) error { return errors.New("another body: " + string(w.Body)) })
 		case strings.HasPrefix(w.Lane, "follow"):
-			return durable.Done(func(tx kv.Tx) ([]durable.Ticket, error) { return nil, once(tx, "followed", w.ID) })
+			return durable.Done(func(tx kv.Tx) error { return once(tx, "followed", w.ID) })
 		case w.Attempt == 0 && rand.N(4) == 0:
 			return durable.Retry(rand.N(20*time.Millisecond), nil, nil)
 		case rand.N(20) == 0:
 			return durable.Hold(time.Millisecond, nil)
 		}
-		return durable.Done(func(tx kv.Tx) ([]durable.Ticket, error) {
+		return durable.Done(func(tx kv.Tx) error {
 			if err := once(tx, "ran", w.ID); err != nil {
-				return nil, err
+				return err
 			}
-			t, err := (*q).Add(tx, "follow "+w.Lane, durable.Item{ID: w.ID, Body: w.Body})
-			return []durable.Ticket{t}, err
+			return (*q).Add(tx, "follow "+w.Lane, durable.Item{ID: w.ID, Body: w.Body})
 		})
 	}
 }
@@ -77,15 +76,12 @@ func TestKill(t *testing.T) {
 			wg.Go(func() {
 				for i := 0; ; i++ {
 					id := fmt.Sprint(os.Getpid(), "-", n, "-", i)
-					var ticket durable.Ticket
-					err := db.Update(context.Background(), func(tx kv.Tx) (err error) {
-						ticket, err = q.Add(tx, fmt.Sprint("lane", n), durable.Item{ID: id, Body: []byte(id)})
-						return err
+					err := db.Update(context.Background(), func(tx kv.Tx) error {
+						return q.Add(tx, fmt.Sprint("lane", n), durable.Item{ID: id, Body: []byte(id)})
 					})
 					if err != nil {
 						return
 					}
-					q.Wake(ticket)
 					out.Lock()
 					fmt.Println("added", id)
 					out.Unlock()
@@ -175,7 +171,7 @@ func TestKill(t *testing.T) {
 func left(t *testing.T, db kv.DB) (n int) {
 	t.Helper()
 	err := db.View(t.Context(), func(r kv.Reader) error {
-		for _, err := range r.Scan(kv.Prefix("durable")) {
+		for _, err := range r.Scan(kv.Prefix("queue", "work.q", "h")) {
 			if err != nil {
 				return err
 			}

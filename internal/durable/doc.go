@@ -1,14 +1,9 @@
 // Package durable is a work queue in the store: work for later is a row that is written in the transaction which decided it, and is
 // run after the commit, at least once, however often the process dies.
 //
-//	var t durable.Ticket
-//	err := db.Update(ctx, func(tx kv.Tx) (err error) {
-//		t, err = queue.Add(tx, lane, durable.Item{ID: id, Body: event})
-//		return err
+//	err := db.Update(ctx, func(tx kv.Tx) error {
+//		return queue.Add(tx, lane, durable.Item{ID: id, Body: event})
 //	})
-//	if err == nil {
-//		queue.Wake(t)
-//	}
 //
 // [Queue.Run] gives what is due to the queue's Handler. An item stays until what the handler said of it is committed: Done removes it,
 // Retry keeps it for later with a new state, and either may write more in the same transaction, further work among it. Hold
@@ -28,11 +23,6 @@
 //
 // # Cost
 //
-// An item is two rows: a header, in the order in which work is done, and its body, which is read only when it runs. Memory holds one
-// record a lane that has items, and the items that run. Without items nothing runs at all; with some that are due later, one timer.
-//
-// # Clocks
-//
-// What is due at once does not depend on the clock. A delay that the clock was set back over begins anew when it is first of
-// its lane; a clock set forward is noticed within a minute. Neither loses anything.
+// A lane is a queue of package queue, whose messages are taken without a commit. Memory holds a window of each lane that has items, and the
+// items that run. Without items nothing runs at all; with some that are due later, one timer a lane.
 package durable

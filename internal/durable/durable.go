@@ -9,22 +9,16 @@ import (
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/queue"
 )
 
 // Item is work to add.
 type Item struct {
-	ID    string          // unique in its lane while the item is there: the idempotency key
+	ID    string          // the same on every run: the idempotency key
 	Due   time.Time       // when to run it; zero means at once
 	Delay time.Duration   // instead of Due: how long to wait
-	Added time.Time       // orders items that are due at once; zero means now
 	State json.RawMessage // small, read with the header; a Retry may replace it
 	Body  []byte          // at most kv.MaxValueBytes, read only to run the item
-}
-
-// Ticket names an item that was added, for Wake.
-type Ticket struct {
-	lane string
-	key  []byte
 }
 
 // Work is an item that runs.
@@ -49,9 +43,8 @@ type Outcome struct {
 	write Write
 }
 
-// Write is what an outcome writes in the transaction that settles its item. It may run again, as functions given to kv.Update
-// may. It returns the tickets of what it added; the queues they are of are woken.
-type Write func(tx kv.Tx) ([]Ticket, error)
+// Write is what an outcome writes in the transaction that settles its item. It may run again, as functions given to kv.Update may.
+type Write func(tx kv.Tx) error
 
 type kind int
 
@@ -92,6 +85,7 @@ type Queue struct {
 	handle Handler
 	opts   Options
 	log    *slog.Logger
+	lanes  *queue.Queues // one queue a lane
 	runner
 }
 
@@ -112,48 +106,52 @@ func New(db kv.DB, name string, handle Handler, opts Options) *Queue {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Queue{db: db, name: name, handle: handle, opts: opts, log: opts.Log, runner: newRunner()}
+	q := &Queue{db: db, name: name, handle: handle, opts: opts, log: opts.Log, runner: newRunner()}
+	q.lanes = queue.New(db, "work."+name, queue.Options{Window: window, Ready: q.ready})
+	return q
 }
 
-// Add writes an item in a transaction. It reads nothing, so it conflicts with nothing. Once that is committed the caller calls Wake.
-func (q *Queue) Add(tx kv.Tx, lane string, item Item) (Ticket, error) {
-	now := q.now()
-	h := header{First: now, State: item.State}
-	due := atOnce
-	switch {
-	case item.Delay > 0:
-		h.Written, h.Delay = now, item.Delay
-		due = now.Add(item.Delay)
-	case !item.Due.IsZero():
-		due = item.Due
+// window is how many headers of a lane are kept in memory ahead.
+const window = 256
+
+// note is what is kept of an item in its header.
+type note struct {
+	ID      string          `json:"i"`
+	Attempt int             `json:"n,omitempty"` // runs that ended with Retry
+	State   json.RawMessage `json:"s,omitempty"`
+}
+
+func (q *Queue) lane(name string) *queue.Queue { return q.lanes.Queue(name, queue.Standard) }
+
+// Add writes an item in a transaction. It runs after the commit. Add reads nothing, so it conflicts with nothing.
+func (q *Queue) Add(tx kv.Tx, lane string, item Item) error {
+	n, err := json.Marshal(note{ID: item.ID, State: item.State})
+	if err != nil {
+		return fmt.Errorf("durable: %w", err)
 	}
-	added := item.Added
-	if added.IsZero() {
-		added = now
+	delay := item.Delay
+	if !item.Due.IsZero() {
+		delay = time.Until(item.Due)
 	}
-	key := q.itemKey(lane, due, added, item.ID)
-	if err := kv.SetJSON(tx, key, h); err != nil {
-		return Ticket{}, err
-	}
-	tx.Set(q.bodyKey(lane, item.ID), item.Body)
-	return Ticket{lane, key}, nil
+	_, err = q.lane(lane).Add(tx, queue.Message{Delay: delay, Note: n, Body: item.Body})
+	return err
 }
 
 // settle commits an outcome, again and again until the store takes it or ctx ends.
-func (q *Queue) settle(ctx context.Context, x *entry, o Outcome) (tickets []Ticket, err error) {
+func (q *Queue) settle(ctx context.Context, x *running, o Outcome) (err error) {
 	wait := 10 * time.Millisecond
 	for {
 		// What was decided is written even during a stop: the work is done, and must not be done again for nothing.
-		tickets, err = q.commit(context.WithoutCancel(ctx), x, o)
+		err = q.commit(context.WithoutCancel(ctx), x, o)
 		if err == nil || ctx.Err() != nil || errors.Is(err, kv.ErrClosed) || errors.Is(err, kv.ErrFailed) {
-			return tickets, err
+			return err
 		}
 		if errors.Is(err, kv.ErrTooLarge) || errors.Is(err, kv.ErrKey) {
-			q.log.Error("outcome of queued work cannot be stored: it will run again", "queue", q.name, "lane", x.lane, "id", x.id, "err", err)
+			q.log.Error("outcome of queued work cannot be stored: it will run again", "queue", q.name, "lane", x.Lane, "id", x.ID, "err", err)
 			o = Retry(q.opts.Longest, x.State, nil)
 			continue
 		}
-		q.log.Error("outcome of queued work not stored: trying again", "queue", q.name, "lane", x.lane, "id", x.id, "err", err)
+		q.log.Error("outcome of queued work not stored: trying again", "queue", q.name, "lane", x.Lane, "id", x.ID, "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -162,48 +160,21 @@ func (q *Queue) settle(ctx context.Context, x *entry, o Outcome) (tickets []Tick
 	}
 }
 
-func (q *Queue) commit(ctx context.Context, x *entry, o Outcome) (tickets []Ticket, err error) {
-	err = q.db.Update(ctx, func(tx kv.Tx) error {
-		tickets = nil
-		if _, there, err := tx.Get(x.key); err != nil || !there {
-			return err // settled already
-		}
-		tx.Delete(x.key)
+func (q *Queue) commit(ctx context.Context, x *running, o Outcome) error {
+	return q.db.Update(ctx, func(tx kv.Tx) (err error) {
+		lane, there := q.lane(x.Lane), false
 		if o.kind == done {
-			tx.Delete(q.bodyKey(x.lane, x.id))
+			there, err = lane.Remove(tx, x.message)
 		} else {
-			t, err := q.postpone(tx, x, x.Attempt+1, o.delay, o.state)
-			if err != nil {
+			var n []byte
+			if n, err = json.Marshal(note{ID: x.ID, Attempt: x.Attempt + 1, State: o.state}); err != nil {
 				return err
 			}
-			tickets = append(tickets, t)
+			there, err = lane.Postpone(tx, x.message, o.delay, n)
 		}
-		if o.write == nil {
-			return nil
+		if err != nil || !there || o.write == nil {
+			return err // what is not there was settled already
 		}
-		more, err := o.write(tx)
-		tickets = append(tickets, more...)
-		return err
+		return o.write(tx)
 	})
-	return tickets, err
-}
-
-// postpone writes the header of an item whose delay begins now.
-func (q *Queue) postpone(tx kv.Tx, x *entry, attempt int, delay time.Duration, state json.RawMessage) (Ticket, error) {
-	now := q.now()
-	key := q.itemKey(x.lane, now.Add(delay), x.added, x.id)
-	err := kv.SetJSON(tx, key, header{Attempt: attempt, First: x.First, Written: now, Delay: delay, State: state})
-	return Ticket{x.lane, key}, err
-}
-
-// body reads the body of an item. It reports false if the item is gone.
-func (q *Queue) body(ctx context.Context, x *entry) (b []byte, ok bool, err error) {
-	err = q.db.View(ctx, func(r kv.Reader) error {
-		b, ok, err = r.Get(q.bodyKey(x.lane, x.id))
-		return err
-	})
-	if err != nil {
-		err = fmt.Errorf("durable: body of %s in %s: %w", x.id, x.lane, err)
-	}
-	return b, ok, err
 }

@@ -62,30 +62,27 @@ func (w *world) run(q *durable.Queue) {
 
 func (w *world) add(lane string, items ...durable.Item) {
 	w.t.Helper()
-	var tickets []durable.Ticket
 	err := w.db.Update(context.Background(), func(tx kv.Tx) error {
-		tickets = nil
 		for _, i := range items {
-			t, err := w.queue.Add(tx, lane, i)
-			if err != nil {
+			if err := w.queue.Add(tx, lane, i); err != nil {
 				return err
 			}
-			tickets = append(tickets, t)
 		}
 		return nil
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.queue.Wake(tickets...)
 }
 
 // empty checks that no row is left.
 func (w *world) empty() {
 	w.t.Helper()
 	w.db.View(context.Background(), func(r kv.Reader) error {
-		for e, err := range r.Scan(kv.Prefix("durable")) {
-			w.t.Errorf("left: %s %s %v", kv.Format(e.Key), e.Value, err)
+		for _, kind := range []string{"h", "b"} {
+			for e, err := range r.Scan(kv.Prefix("queue", "work.q", kind)) {
+				w.t.Errorf("left: %s %s %v", kv.Format(e.Key), e.Value, err)
+			}
 		}
 		return nil
 	})
@@ -222,14 +219,13 @@ func TestWrites(t *testing.T) {
 		w.start(durable.Options{}, func(_ context.Context, x *durable.Work) durable.Outcome {
 			n := ran.Add(1)
 			if n == 10 {
-				return durable.Done(func(tx kv.Tx) ([]durable.Ticket, error) {
+				return durable.Done(func(tx kv.Tx) error {
 					tx.Set(kv.Key("end"), nil)
-					return nil, nil
+					return nil
 				})
 			}
-			return durable.Done(func(tx kv.Tx) ([]durable.Ticket, error) {
-				t, err := w.queue.Add(tx, fmt.Sprint("lane", n), durable.Item{ID: x.ID})
-				return []durable.Ticket{t}, err
+			return durable.Done(func(tx kv.Tx) error {
+				return w.queue.Add(tx, fmt.Sprint("lane", n), durable.Item{ID: x.ID})
 			})
 		})
 		w.add("lane0", durable.Item{ID: "1"})
@@ -276,11 +272,7 @@ func TestCommitFaults(t *testing.T) {
 			w.add("a", durable.Item{ID: fmt.Sprint(i)})
 		}
 		f.fail.Store(true)
-		for i := range 20 {
-			w.queue.Wake()
-			time.Sleep(time.Second)
-			_ = i
-		}
+		time.Sleep(20 * time.Second)
 		f.fail.Store(false)
 		time.Sleep(time.Minute)
 		synctest.Wait()

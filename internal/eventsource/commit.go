@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/mayflyhq/mayfly/internal/durable"
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
 
@@ -71,10 +70,8 @@ func (s *shard) startCommit(now time.Time) (wait time.Time) {
 		}
 	}
 	started := s.spawn(func(ctx context.Context) {
-		var tickets []durable.Ticket
 		// What was decided is stored even while the engine stops.
 		err := e.db.Update(context.WithoutCancel(ctx), func(tx kv.Tx) error {
-			tickets = tickets[:0]
 			tx.Set(shardKey(m.ID, s.id), row)
 			for _, id := range closed {
 				tx.Delete(windowKey(m.ID, s.id, id))
@@ -82,13 +79,8 @@ func (s *shard) startCommit(now time.Time) (wait time.Time) {
 			for id, state := range states {
 				tx.Set(windowKey(m.ID, s.id, id), state)
 			}
-			t, err := e.store(tx, m.ID, fates, deliveries)
-			tickets = t
-			return err
+			return e.store(tx, m.ID, fates, deliveries)
 		})
-		for _, t := range tickets {
-			e.deliveries.Wake(t)
-		}
 		if s.committed(err, closed, losses, states) {
 			s.stream.tally.delivered(len(deliveries))
 		}

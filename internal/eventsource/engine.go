@@ -304,24 +304,22 @@ func (e *Engine) startPolling() {
 }
 
 // store writes what became of records that were given up, and queues what their destination gets.
-func (e *Engine) store(tx kv.Tx, mapping string, fates []Fate, deliveries []*Delivery) (tickets []durable.Ticket, err error) {
+func (e *Engine) store(tx kv.Tx, mapping string, fates []Fate, deliveries []*Delivery) error {
 	for _, f := range fates {
 		if err := kv.SetJSON(tx, fateKey(mapping, f.Time, f.Shard, f.Last), f); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for _, d := range deliveries {
 		state, err := json.Marshal(d)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		t, err := e.deliveries.Add(tx, d.Destination, durable.Item{ID: call.NewRequestID(), State: state, Body: d.Body})
-		if err != nil {
-			return nil, err
+		if err := e.deliveries.Add(tx, d.Destination, durable.Item{ID: call.NewRequestID(), State: state, Body: d.Body}); err != nil {
+			return err
 		}
-		tickets = append(tickets, t)
 	}
-	return tickets, nil
+	return nil
 }
 
 // deliver runs one delivery of the work queue.

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mayflyhq/mayfly/internal/durable"
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
 
@@ -615,18 +614,11 @@ func (b *batch) lose(ctx context.Context, x *loss) {
 	if d := b.m.delivery("", x, now); d != nil {
 		deliveries = append(deliveries, d)
 	}
-	var tickets []durable.Ticket
-	err := q.engine.db.Update(context.WithoutCancel(ctx), func(tx kv.Tx) (err error) {
-		tickets, err = q.engine.store(tx, b.m.ID, fates, deliveries)
-		return err
-	})
+	err := q.engine.db.Update(context.WithoutCancel(ctx), func(tx kv.Tx) error { return q.engine.store(tx, b.m.ID, fates, deliveries) })
 	if err != nil {
 		q.engine.log.Error("messages that were given up not stored: they appear again", "mapping", b.m.ID, "err", err)
 		b.leave(x.records, Outcome{State: Failed, Error: x.message})
 		return
-	}
-	for _, t := range tickets {
-		q.engine.deliveries.Wake(t)
 	}
 	q.tally.dropped(len(x.records))
 	q.tally.delivered(len(deliveries))

@@ -29,9 +29,10 @@ type entry struct {
 type state int
 
 const (
-	ready   state = iota // can be taken, when its turn comes
-	waiting              // its delay has not ended
-	flying               // in flight
+	ready    state = iota // can be taken, when its turn comes
+	waiting               // its delay has not ended
+	flying                // in flight
+	released              // ready again without having been taken
 	gone
 )
 
@@ -184,9 +185,18 @@ func (q *Queue) groupLocked(e *entry) {
 		q.groups[e.group] = g
 	}
 	i := len(g.entries)
-	for q.kind == FIFO && i > 0 && g.entries[i-1].id.Seq > e.id.Seq {
-		i--
+	switch {
+	case q.kind == FIFO:
+		for i > 0 && g.entries[i-1].id.Seq > e.id.Seq {
+			i--
+		}
+	case e.state == released: // it comes before those that came after it
+		i = 0
+		for i < len(g.entries) && g.entries[i].id.before(e.id) {
+			i++
+		}
 	}
+	e.state = ready
 	g.entries = slices.Insert(g.entries, i, e)
 	q.turnLocked(g)
 }
@@ -236,12 +246,14 @@ func (q *Queue) alarmLocked(e *entry, until time.Time) {
 }
 
 // landLocked makes a message ready that was in flight.
-func (q *Queue) landLocked(e *entry) {
+func (q *Queue) landLocked(e *entry) { q.backLocked(e, ready) }
+
+func (q *Queue) backLocked(e *entry, next state) {
 	if e.state != flying || q.entries[e.id] != e {
 		return
 	}
 	q.unflyLocked(e)
-	e.state = ready
+	e.state = next
 	switch {
 	case q.kind != FIFO:
 		q.groupLocked(e)
@@ -249,6 +261,7 @@ func (q *Queue) landLocked(e *entry) {
 		q.complete = false
 		q.removeLocked(e)
 	default:
+		e.state = ready
 		q.turnLocked(q.groups[e.group])
 	}
 	q.callLocked()

@@ -206,6 +206,19 @@ func (s *Queues) Forget(id string) bool {
 	return true
 }
 
+// Close stops the timers. Nothing else may be done after it.
+func (s *Queues) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range s.queues {
+		q.mu.Lock()
+		q.dropped = true
+		q.stopLocked()
+		q.wakeLocked(len(q.waiters))
+		q.mu.Unlock()
+	}
+}
+
 // Queue is one queue. Its methods may be called concurrently.
 type Queue struct {
 	s    *Queues
@@ -249,6 +262,11 @@ func (q *Queue) place(tx kv.Tx, e *entry, now time.Time) error {
 		e.delay = 0
 	}
 	q.mu.Lock()
+	for q.forgotten {
+		q.mu.Unlock()
+		q = q.s.Queue(q.id, q.kind)
+		q.mu.Lock()
+	}
 	if q.seq == nil {
 		floor, err := q.s.startAbove(tx)
 		if err != nil {

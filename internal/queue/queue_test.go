@@ -515,7 +515,7 @@ func TestVolatile(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.counts(2, 0, 1)
-		for _, want := range []string{"a3", "a1"} {
+		for _, want := range []string{"a1", "a3"} {
 			d := w.take(Take{Volatile: true})
 			w.want(d, want)
 			w.delete(d[0].Lease())

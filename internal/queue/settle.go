@@ -112,7 +112,7 @@ func (q *Queue) Release(ids ...ID) {
 	defer q.mu.Unlock()
 	for _, id := range ids {
 		if e := q.entries[id]; e != nil {
-			q.landLocked(e)
+			q.backLocked(e, released)
 		}
 	}
 }

@@ -189,7 +189,7 @@ func (q *Queue) lease(ctx context.Context, picked, old []*entry, t *Take) ([]Del
 			q.rewindLocked(e)
 		}
 		for _, e := range picked {
-			q.landLocked(e)
+			q.backLocked(e, released)
 		}
 		return nil, err
 	}
@@ -237,7 +237,7 @@ func (q *Queue) read(ctx context.Context, picked, old []*entry) ([]Delivery, err
 	}
 	if err != nil {
 		for _, e := range picked {
-			q.landLocked(e)
+			q.backLocked(e, released)
 		}
 		return nil, err
 	}

@@ -64,15 +64,7 @@ func (s *Service) accept(ctx context.Context, c scope, ref reference, payload []
 		return err
 	}
 	item := durable.Item{ID: info.RequestID, State: state, Body: payload}
-	var ticket durable.Ticket
-	err = s.db.Update(ctx, func(tx kv.Tx) (err error) {
-		ticket, err = s.queue.Add(tx, c.lane(eventLane, ref.name), item)
-		return err
-	})
-	if err == nil {
-		s.queue.Wake(ticket)
-	}
-	return err
+	return s.db.Update(ctx, func(tx kv.Tx) error { return s.queue.Add(tx, c.lane(eventLane, ref.name), item) })
 }
 
 // lane is the lane of a function's items of one kind.
@@ -251,15 +243,13 @@ func (s *Service) conclude(w *durable.Work, e *event, conf *eventInvoke, t *targ
 	if len(all) == 0 {
 		return durable.Done(nil)
 	}
-	return durable.Done(func(tx kv.Tx) (tickets []durable.Ticket, err error) {
+	return durable.Done(func(tx kv.Tx) error {
 		for _, d := range all {
-			t, err := d.add(tx, s.queue)
-			if err != nil {
-				return nil, err
+			if err := d.add(tx, s.queue); err != nil {
+				return err
 			}
-			tickets = append(tickets, t)
 		}
-		return tickets, nil
+		return nil
 	})
 }
 

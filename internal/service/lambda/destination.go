@@ -44,10 +44,10 @@ type delivery struct {
 	body []byte
 }
 
-func (d *delivery) add(tx kv.Tx, q *durable.Queue) (durable.Ticket, error) {
+func (d *delivery) add(tx kv.Tx, q *durable.Queue) error {
 	state, err := json.Marshal(d)
 	if err != nil {
-		return durable.Ticket{}, err
+		return err
 	}
 	lane := scope{d.Account, d.Region}.lane(deliveryLane, d.Name) + "/" + d.Target
 	return q.Add(tx, lane, durable.Item{ID: d.id, State: state, Body: d.body})

@@ -62,10 +62,10 @@ type confirmation struct {
 }
 
 // addConfirmation queues the message that goes with a subscription's token.
-func (s *Service) addConfirmation(tx kv.Tx, x *subscription, kind string) (*work, error) {
+func (s *Service) addConfirmation(tx kv.Tx, x *subscription, kind string) error {
 	t, ok, err := kv.GetJSON[topic](tx, x.name.topic.key())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	version := "1"
 	if ok {
@@ -76,7 +76,7 @@ func (s *Service) addConfirmation(tx kv.Tx, x *subscription, kind string) (*work
 		Endpoint: x.Endpoint, Token: x.Token, Time: s.now().UTC(), Version: version,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	q := s.posts
 	if x.Protocol == protocolSQS {
@@ -162,10 +162,8 @@ func (s *Service) unsubscribe(ctx context.Context, in *snsapi.UnsubscribeInput) 
 			return nil, err
 		}
 	}
-	var told []*work
 	defer s.views.change(name.topic)()
 	err = s.db.Update(ctx, func(tx kv.Tx) error {
-		told = nil
 		x, err := getSubscription(tx, name)
 		if err != nil || x == nil {
 			return err // it need not exist
@@ -193,13 +191,10 @@ func (s *Service) unsubscribe(ctx context.Context, in *snsapi.UnsubscribeInput) 
 		if err := kv.SetJSON(tx, name.cancelledKey(), x); err != nil {
 			return err
 		}
-		w, err := s.addConfirmation(tx, x, typeCancellation)
-		told = []*work{w}
-		return err
+		return s.addConfirmation(tx, x, typeCancellation)
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.wake(told)
 	return nil, nil
 }

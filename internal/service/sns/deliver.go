@@ -65,27 +65,14 @@ func (s *state) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// work is an item that a transaction added.
-type work struct {
-	queue  *durable.Queue
-	ticket durable.Ticket
-}
-
-func add(tx kv.Tx, q *durable.Queue, lane string, item durable.Item, st *state) (*work, error) {
+// add writes an item in a transaction.
+func add(tx kv.Tx, q *durable.Queue, lane string, item durable.Item, st *state) error {
 	b, err := json.Marshal(st)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	item.State = b
-	t, err := q.Add(tx, lane, item)
-	return &work{q, t}, err
-}
-
-// wake starts what was added, after the commit.
-func (s *Service) wake(all []*work) {
-	for _, w := range all {
-		w.queue.Wake(w.ticket)
-	}
+	return q.Add(tx, lane, item)
 }
 
 // lane is that of a subscription's deliveries.
@@ -161,7 +148,7 @@ func (s *Service) done(st *state) durable.Outcome {
 	if st.Message == "" {
 		return durable.Done(nil)
 	}
-	return durable.Done(func(tx kv.Tx) ([]durable.Ticket, error) {
+	return durable.Done(func(tx kv.Tx) error {
 		tx.Delete(st.Subscription.pendingKey(st.Message))
 		tx.OnEnd(func(committed bool) {
 			if !committed {
@@ -172,7 +159,7 @@ func (s *Service) done(st *state) durable.Outcome {
 			default: // the next sweep finds it
 			}
 		})
-		return nil, nil
+		return nil
 	})
 }
 
@@ -215,31 +202,8 @@ func (s *Service) attempt(ctx context.Context, w *durable.Work, st *state, t *to
 	item := durable.Item{ID: w.ID, Body: w.Body}
 	if m.Sequence != 0 {
 		lane, q = lane+"/"+m.Group, s.ordered
-		item.Added = time.Unix(0, int64(m.Sequence))
 	}
-	return durable.Done(func(tx kv.Tx) ([]durable.Ticket, error) {
-		x, err := add(tx, q, lane, item, dead)
-		if err != nil {
-			return nil, err
-		}
-		if q != s.origin(to, m) {
-			tx.OnEnd(func(committed bool) {
-				if committed {
-					q.Wake(x.ticket)
-				}
-			})
-			return nil, nil
-		}
-		return []durable.Ticket{x.ticket}, nil
-	})
-}
-
-// origin is the queue in which the deliveries of a message to a subscription run.
-func (s *Service) origin(to *taker, m *message) *durable.Queue {
-	if m.Sequence != 0 {
-		return s.ordered
-	}
-	return s.queue(to.Protocol)
+	return durable.Done(func(tx kv.Tx) error { return add(tx, q, lane, item, dead) })
 }
 
 // deliverDead sends a message to the dead-letter queue, in the form in which a queue gets messages of the subscription.

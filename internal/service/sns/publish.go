@@ -176,9 +176,7 @@ func (s *Service) send(ctx context.Context, name topicName, all []*message) ([]*
 		}
 	}
 	sent := make([]*message, len(all))
-	var added []*work
 	err = s.db.Update(ctx, func(tx kv.Tx) error {
-		added = added[:0]
 		for n, m := range all {
 			sent[n] = m
 			if name.fifo() {
@@ -191,18 +189,15 @@ func (s *Service) send(ctx context.Context, name topicName, all []*message) ([]*
 					continue
 				}
 			}
-			w, err := s.addDeliveries(tx, m, lists[n])
-			if err != nil {
+			if err := s.addDeliveries(tx, m, lists[n]); err != nil {
 				return err
 			}
-			added = append(added, w...)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.wake(added)
 	return sent, nil
 }
 
@@ -242,13 +237,13 @@ func (s *Service) number(tx kv.Tx, t *topic, m *message) (*published, error) {
 }
 
 // addDeliveries queues a message for each of its subscriptions. It is stored in the item if there is one, and by itself if there are more.
-func (s *Service) addDeliveries(tx kv.Tx, m *message, list []*taker) (added []*work, err error) {
+func (s *Service) addDeliveries(tx kv.Tx, m *message, list []*taker) error {
 	if len(list) == 0 {
-		return nil, nil
+		return nil
 	}
 	body, err := json.Marshal(m)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	shared := len(list) > 1
 	if shared {
@@ -266,14 +261,11 @@ func (s *Service) addDeliveries(tx kv.Tx, m *message, list []*taker) (added []*w
 		q, lane := s.queue(t.Protocol), t.name.lane()
 		if m.Sequence != 0 {
 			q, lane = s.ordered, lane+"/"+m.Group
-			item.ID = sequenceNumber(m.Sequence) // items are in order of it
-			item.Added = time.Unix(0, int64(m.Sequence))
+			item.ID = sequenceNumber(m.Sequence)
 		}
-		w, err := add(tx, q, lane, item, st)
-		if err != nil {
-			return nil, err
+		if err := add(tx, q, lane, item, st); err != nil {
+			return err
 		}
-		added = append(added, w)
 	}
-	return added, nil
+	return nil
 }

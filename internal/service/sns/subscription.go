@@ -266,10 +266,9 @@ func (s *Service) subscribe(ctx context.Context, in *snsapi.SubscribeInput) (*sn
 		x.Authenticated = true
 	}
 	var found *subscription
-	var confirm []*work
 	defer s.views.change(name)()
 	err = s.db.Update(ctx, func(tx kv.Tx) error {
-		found, confirm = nil, nil
+		found = nil
 		if _, err := getTopic(tx, name); err != nil {
 			return err
 		}
@@ -309,14 +308,11 @@ func (s *Service) subscribe(ctx context.Context, in *snsapi.SubscribeInput) (*sn
 		if !found.Pending {
 			return nil
 		}
-		w, err := s.addConfirmation(tx, found, typeConfirmation)
-		confirm = []*work{w}
-		return err
+		return s.addConfirmation(tx, found, typeConfirmation)
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.wake(confirm)
 	out := &snsapi.SubscribeOutput{SubscriptionArn: new(found.name.arn())}
 	if found.Pending && (in.ReturnSubscriptionArn == nil || !*in.ReturnSubscriptionArn) {
 		*out.SubscriptionArn = pendingConfirmation
