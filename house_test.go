@@ -71,6 +71,7 @@ const policy = `
 
 	# L4: services, none of which imports another
 	internal/service/iam    : internal/authorize internal/arn internal/credential internal/call internal/aws/api/... internal/kv internal/lang/iampolicy
+	internal/service/kinesis : internal/authorize internal/arn internal/call internal/commitlog internal/group internal/aws/api/... internal/kv internal/lang/iampolicy
 	internal/service/lambda : internal/authorize internal/arn internal/call internal/durable internal/eventsource internal/group internal/aws/api/... internal/kv internal/blob internal/fleet internal/target internal/lang/eventpattern internal/lang/iampolicy
 	internal/service/logs   : internal/arn internal/call internal/group internal/aws/api/... internal/kv internal/lang/logfilter
 	internal/service/sns    : internal/authorize internal/arn internal/call internal/durable internal/group internal/aws/api/... internal/kv internal/lang/eventpattern internal/lang/iampolicy internal/target

@@ -166,7 +166,11 @@ func (r *rule) mayReachOut(in reflect.Value, account string) bool {
 		}
 		switch v.Kind() {
 		case reflect.String:
-			if s := v.String(); strings.Contains(s, ":") && !isQueueOf(s, account) {
+			s := v.String()
+			if named, ok := tokenARN(s); ok {
+				s = named
+			}
+			if strings.Contains(s, ":") && !isQueueOf(s, account) {
 				return true
 			}
 		case reflect.Slice:

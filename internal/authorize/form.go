@@ -32,6 +32,9 @@ var forms = map[string]func(e *evaluation, f *form, add func(string)){
 	"logGroup":          logGroup,
 	"logStream":         logStream,
 	"tagged":            tagged,
+	"stream":            stream,
+	"consumer":          consumer,
+	"token":             token,
 	"entity":            entity,
 	"created":           created,
 	"path":              entityPath,
@@ -198,6 +201,57 @@ func logStream(e *evaluation, f *form, add func(string)) {
 // tagged is what the operations on tags of CloudWatch Logs name: a log group without :*.
 func tagged(e *evaluation, f *form, add func(string)) {
 	f.each(e, 0, func(s string) { add(f.group(e, s)) })
+}
+
+// stream is a stream of Kinesis, by name or, in what follows, by ARN or by a token that it is in.
+func stream(e *evaluation, f *form, add func(string)) {
+	for i := range f.fields {
+		given := f.text(e, i)
+		if s, ok := tokenARN(given); ok && i > 0 {
+			given = s
+		}
+		if arn.Is(given) {
+			add(given)
+			return
+		}
+	}
+	if name := f.text(e, 0); name != "" {
+		add(f.local(e, "stream/"+name))
+		return
+	}
+	add("*")
+}
+
+// consumer is a consumer of a stream of Kinesis: by its ARN, or by the stream's and its name, to which the time belongs that is not known.
+func consumer(e *evaluation, f *form, add func(string)) {
+	switch given, of, name := f.text(e, 0), f.text(e, 1), f.text(e, 2); {
+	case given != "":
+		givenARN(e, f, add)
+	case arn.Is(of) && name != "":
+		add(of + "/consumer/" + name + ":*")
+	default:
+		add("*")
+	}
+}
+
+// token is a shard iterator or paging token of Kinesis, which begins with the ARN of its stream. Whether it is genuine the service knows,
+// and refuses what is not.
+func token(e *evaluation, f *form, add func(string)) {
+	s, ok := tokenARN(f.text(e, 0))
+	if !ok {
+		s = "*"
+	}
+	add(s)
+}
+
+// tokenARN is what a token of Kinesis begins with.
+func tokenARN(given string) (string, bool) {
+	b, err := base64.StdEncoding.DecodeString(given)
+	if err != nil {
+		return "", false
+	}
+	s, _, ok := strings.Cut(string(b), "\x00")
+	return s, ok && arn.Is(s)
 }
 
 // entity is a user, group, role or instance profile that exists, with its path. Without a name it is the caller itself.

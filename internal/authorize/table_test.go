@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/snsapi"
@@ -14,7 +15,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 )
 
-var contracts = []*smithy.Service{lambdaapi.Service, logsapi.Service, iamapi.Service, snsapi.Service, sqsapi.Service, stsapi.Service}
+var contracts = []*smithy.Service{lambdaapi.Service, logsapi.Service, iamapi.Service, kinesisapi.Service, snsapi.Service, sqsapi.Service, stsapi.Service}
 
 // Every operation of a contract has one line, and every line is of an operation; New fails on a member that does not exist.
 func TestTables(t *testing.T) {

@@ -74,6 +74,7 @@ The root user's access key is made at first start and kept in the data directory
 	f.IntVar(&config.ConcurrencyFloor, "concurrency-floor", 0, "what reserved concurrency must leave of it (default 100; -1: nothing)")
 	f.IntVar(&config.ConcurrencyRate, "concurrency-rate", 0, "synchronous invocations a second for each unit of concurrency (default 10; -1: no limit)")
 	f.Int64Var(&config.StreamRate, "stream-rate", 0, "bytes of a streamed response in a second, after its first 6 MiB (default 2097152; -1: no limit)")
+	f.BoolVar(&config.NoShardLimits, "no-shard-limits", false, "let any number of records through a shard of Kinesis in a second")
 	f.IntVar(&config.ConcurrencyBurst, "concurrency-burst", 0, "environments that a function may add in 10 seconds (default 1000; -1: no limit)")
 	f.IntVar(&config.Prepared, "prepared", 0, "sandboxes made ahead of need (default: the driver's; -1: none)")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log every call")

@@ -38,6 +38,9 @@ type Config struct {
 	// StreamRate is how many bytes of a streamed response pass in a second, after the first 6 MiB; 0 means AWS's 2 MiB, below 0 no limit.
 	StreamRate int64
 
+	// NoShardLimits lifts the limits of what passes through a shard of Kinesis in a second.
+	NoShardLimits bool
+
 	// AsyncRetryWait is the wait before the first retry of a failed asynchronous invocation; 0 means AWS's minute. The other waits of
 	// asynchronous invocations keep their proportion to it.
 	AsyncRetryWait time.Duration

@@ -21,6 +21,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
 	"github.com/mayflyhq/mayfly/internal/meter"
 	"github.com/mayflyhq/mayfly/internal/service/iam"
+	"github.com/mayflyhq/mayfly/internal/service/kinesis"
 	"github.com/mayflyhq/mayfly/internal/service/lambda"
 	"github.com/mayflyhq/mayfly/internal/service/logs"
 	"github.com/mayflyhq/mayfly/internal/service/sns"
@@ -44,6 +45,7 @@ type core struct {
 	logs       *logs.Service
 	sqs        *sqs.Service
 	iam        *iam.Service
+	kinesis    *kinesis.Service
 	sns        *sns.Service
 
 	failed chan error // of what runs
@@ -136,6 +138,10 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	if c.logs, err = logs.New(logs.Deps{DB: c.db, Log: s.log}); err != nil {
 		return nil, err
 	}
+	if c.kinesis, err = kinesis.New(kinesis.Deps{DB: c.db, Unlimited: s.config.NoShardLimits, Log: s.log}); err != nil {
+		return nil, err
+	}
+	c.authorizer.RegisterResources("kinesis", c.kinesis)
 	if c.sns, err = sns.New(sns.Deps{
 		DB: c.db, Targets: target.New(c.gate, c.mux.Served), Checker: c.authorizer, URL: s.url, Mail: s.mail, Log: s.log,
 	}); err != nil {
@@ -152,6 +158,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	c.logs.Register(c.mux)
 	c.sqs.Register(c.mux)
 	c.iam.Register(c.mux)
+	c.kinesis.Register(c.mux)
 	c.sns.Register(c.mux)
 	sts, err := sts.New(sts.Deps{
 		Credentials: s.issuer,
@@ -188,6 +195,7 @@ func (c *core) start() {
 	run(&c.services, mappings, "event sources", c.mappings.Run)
 	run(&c.services, services, "lambda", c.lambda.Run)
 	run(&c.services, services, "logs", c.logs.Run)
+	run(&c.services, services, "kinesis", c.kinesis.Run)
 	run(&c.services, services, "sns", c.sns.Run)
 	run(&c.services, services, "sqs", c.sqs.Run)
 }

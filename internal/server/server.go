@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/snsapi"
@@ -33,7 +34,9 @@ const grace = 15 * time.Minute
 
 // Services are the contracts that Mayfly knows. Operations without a handler answer an error that names them.
 func Services() []*smithy.Service {
-	return []*smithy.Service{lambdaapi.Service, logsapi.Service, iamapi.Service, snsapi.Service, sqsapi.Service, stsapi.Service}
+	return []*smithy.Service{
+		lambdaapi.Service, logsapi.Service, iamapi.Service, kinesisapi.Service, snsapi.Service, sqsapi.Service, stsapi.Service,
+	}
 }
 
 // Server is one Mayfly.
