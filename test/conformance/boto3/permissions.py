@@ -45,7 +45,7 @@ def document(*statements):
     return json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
 
 
-class Permissions(Base):
+class LimitedRole(Base):
     def setUp(self):
         """A role without permissions, a function that has it, and its credentials, with which the tests call from outside."""
         self.rolename = self.name("limited")
@@ -67,6 +67,8 @@ class Permissions(Base):
         why = why or f"because no identity-based policy allows the {action} action"
         return self.refused(code, status, f"User: {self.me} is not authorized to perform: {action} on resource: {resource} {why}")
 
+
+class Permissions(LimitedRole):
     def test_identity(self):
         mine = self.client("lambda")
         with self.denied("lambda:GetFunction", function_arn(self.fn)):
