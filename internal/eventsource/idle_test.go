@@ -39,7 +39,7 @@ func TestIdle(t *testing.T) {
 			t.Errorf("%d invocations, want %d", n, mappings)
 		}
 		w.calls = nil
-		if n := runtime.NumGoroutine() - goroutines; n > 0 {
+		if n := runtime.NumGoroutine() - goroutines; n > mappings/20 { // the store and the runtime have some that come and go
 			t.Errorf("%d goroutines for idle mappings", n)
 		}
 		if grown := int64(heap()) - int64(before); grown > 20<<20 {

@@ -246,6 +246,7 @@ func TestWindowsChange(t *testing.T) {
 		time.Sleep(time.Second)
 		w.set(mapping(func(m *Mapping) { m.Parallelization = 2 }))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		w.expect("sums", f.ended, "[0s-1h0m0s:3 0s-1m0s:3]")
 		w.mu.Lock()
 		w.function = func(invocation) (string, error) { return "", nil }

@@ -27,11 +27,13 @@ const (
 // memStream is a Stream and Waker in memory.
 type memStream struct {
 	mu     sync.Mutex
-	next   int
+	next   int // sequence number
 	shards []*memShard
-	awake  map[int]func(string)
 	reads  int
 	fail   error
+
+	awake     map[int]func(string)
+	listeners int
 }
 
 type memShard struct {
@@ -101,8 +103,8 @@ func (s *memStream) reshard(child string, parents ...string) {
 func (s *memStream) OnArrival(f func(string)) func() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next++
-	n := s.next
+	s.listeners++
+	n := s.listeners
 	s.awake[n] = f
 	return func() {
 		s.mu.Lock()
