@@ -198,7 +198,7 @@ func spread(b *testing.B, clients, calls, n int, f func(worker int) (messages in
 
 // rawCommits measures synced commits of n messages to Pebble; with cycle, of a small row and a deletion for each after that.
 func rawCommits(b *testing.B, clients, n int, cycle bool) {
-	options := &pebble.Options{FormatMajorVersion: pebble.FormatValueSeparation, Logger: quietPebble{}}
+	options := &pebble.Options{FormatMajorVersion: pebble.FormatValueSeparation, CacheSize: 32 << 20, MemTableSize: 16 << 20, Logger: quietPebble{}} // as pebblekv's
 	for i := range options.Levels {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}

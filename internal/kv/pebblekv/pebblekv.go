@@ -52,10 +52,12 @@ type Options struct {
 	// FS is the file system that holds Dir, the operating system's if nil. Tests
 	// put one here that fails or crashes.
 	FS vfs.FS
-	// CacheBytes bounds the cache of data read from disk; 8 MiB if zero.
+	// CacheBytes bounds the cache of data read from disk; 32 MiB if zero.
 	CacheBytes int64
 	// MemTableBytes is how much is collected in memory before a file of it is
-	// written, in the background; up to twice as much is held. 4 MiB if zero.
+	// written, in the background; up to twice as much is held. 16 MiB if zero:
+	// rows that live shorter than it takes to collect that, such as those of
+	// messages, never reach a file.
 	MemTableBytes uint64
 	// Logger takes the store's warnings and errors; they are discarded if nil.
 	Logger *slog.Logger
@@ -145,8 +147,8 @@ func (db *DB) open(dir string, opts Options) error {
 	po := &pebble.Options{
 		FS:                 db.fuse,
 		FormatMajorVersion: pebbleFormat,
-		CacheSize:          cmp.Or(opts.CacheBytes, 8<<20),
-		MemTableSize:       cmp.Or(opts.MemTableBytes, 4<<20),
+		CacheSize:          cmp.Or(opts.CacheBytes, 32<<20),
+		MemTableSize:       cmp.Or(opts.MemTableBytes, 16<<20),
 		Logger:             logger{log: log, fuse: db.fuse},
 		EventListener:      &pebble.EventListener{BackgroundError: db.fuse.backgroundError, DataCorruption: db.fuse.dataCorruption},
 	}
