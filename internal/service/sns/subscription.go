@@ -138,6 +138,9 @@ func (s *subscription) checkAttribute(name, value, prefix string) error {
 			return fail("FilterPolicyScope: Invalid value [%s]. Please use either MessageBody or MessageAttributes", value)
 		}
 	case attrFilter: // with its scope, once all are set
+		if strings.TrimSpace(value) == "{}" {
+			value = "" // takes it away
+		}
 	case attrRedrive:
 		queue, err := parseRedrive(value)
 		if err != nil {
@@ -446,6 +449,7 @@ func (s *Service) getSubscriptionAttributes(ctx context.Context, in *snsapi.GetS
 	for k, v := range x.Attributes {
 		a[k] = v
 	}
+	delete(a, attrFilterScope) // without a policy nobody is told
 	if a[attrFilter] != "" {
 		a[attrFilterScope] = x.scope()
 	}
