@@ -105,9 +105,13 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		Log:         s.log,
 	}, limits)
 
+	// Event sources, and the engine that reads them for functions.
+	if c.sqs, err = sqs.New(sqs.Deps{DB: c.db, Log: s.log}); err != nil {
+		return nil, err
+	}
 	mapper := &lambda.Mapper{}
 	c.mappings = eventsource.New(c.db, eventsource.Options{
-		Sources: sources.New(sources.Deps{Caller: c.gate, Roles: mapper}),
+		Sources: sources.New(sources.Deps{Caller: c.gate, Roles: mapper, Queues: c.sqs}),
 		Invoker: mapper, Destination: mapper, Log: s.log,
 	})
 
@@ -148,9 +152,6 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 		return nil, err
 	}
 	c.authorizer.RegisterResources("sns", c.sns)
-	if c.sqs, err = sqs.New(sqs.Deps{DB: c.db, Log: s.log}); err != nil {
-		return nil, err
-	}
 	c.authorizer.RegisterResources("sqs", c.sqs)
 	c.authorizer.RegisterResources("lambda", &lambdaResources{lambda: c.lambda, gate: c.gate})
 	c.authorizer.RegisterResources("logs", logsResources{c.gate})

@@ -136,6 +136,7 @@ func (s *Service) updateAlias(ctx context.Context, in *lambdaapi.UpdateAliasInpu
 	if err != nil {
 		return nil, err
 	}
+	defer s.functionChanged(c, ref.name)
 	defer s.targets.change(c, ref.name)()
 	var a *alias
 	err = s.db.Update(ctx, func(tx kv.Tx) error {

@@ -147,6 +147,7 @@ type Service struct {
 	destinations Destinations
 	caller       smithy.Caller
 	mappings     Mappings
+	remap        chan mapped
 	queue        *durable.Queue
 	code         *codeStore
 	targets      targets
@@ -173,7 +174,7 @@ func New(d Deps) (*Service, error) {
 	}
 	s := &Service{
 		db: d.DB, invoker: d.Invoker, capacity: d.Capacity, runtimes: d.Runtimes, downloads: d.Downloads, roles: d.Roles, checker: d.Checker, destinations: d.Destinations,
-		caller: d.Caller, mappings: d.Mappings,
+		caller: d.Caller, mappings: d.Mappings, remap: make(chan mapped, 256),
 		code: code, limits: limits, log: d.Log,
 	}
 	s.queue = durable.New(d.DB, "lambda", s.work, durable.Options{First: limits.BackOff, Longest: 300 * limits.BackOff, Log: d.Log})

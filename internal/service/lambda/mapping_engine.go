@@ -38,15 +38,19 @@ func (s *Service) drive(ctx context.Context, c scope, m *mapping) error {
 		s.mappings.Stop(m.UUID)
 		return nil
 	}
-	running, err := c.running(m)
+	v, err := s.lookup(ctx, c, reference{name: m.Function, qualifier: m.Qualifier})
+	if err != nil && apierr.Code(err) != "ResourceNotFoundException" {
+		return err
+	}
+	running, err := c.running(m, v)
 	if err != nil {
 		return err
 	}
 	return s.mappings.Set(running)
 }
 
-// running is a mapping as the engine takes it.
-func (c scope) running(m *mapping) (*eventsource.Mapping, error) {
+// running is a mapping as the engine takes it. v is the version that it invokes, nil if there is none.
+func (c scope) running(m *mapping, v *version) (*eventsource.Mapping, error) {
 	kind := m.kind()
 	filter, err := compileFilters(kind, m.Filters)
 	if err != nil {
@@ -58,6 +62,9 @@ func (c scope) running(m *mapping) (*eventsource.Mapping, error) {
 		Parallelization: int(m.ParallelizationFactor), Bisect: m.Bisect, MaxRetries: -1, OnFailure: m.OnFailure,
 		Aggregate:      eventsource.Aggregate{Size: seconds(m.TumblingWindow)},
 		MaxConcurrency: int(m.Concurrency), MinPollers: int(m.MinPollers), MaxPollers: int(m.MaxPollers),
+	}
+	if v != nil {
+		e.Timeout = seconds(v.serves().Timeout)
 	}
 	if kind.stream {
 		e.MaxRetries = int(m.RetryAttempts)

@@ -10,6 +10,9 @@ import (
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
 
+// remapAfter is how long to wait for a mapping with which something else is done.
+const remapAfter = 100 * time.Millisecond
+
 // located is a mapping by its place.
 type located struct {
 	scope
@@ -30,6 +33,16 @@ func (s *Service) runMappings(ctx context.Context) error {
 		underWay.Store(l, struct{}{})
 		g.Go(func(ctx context.Context) { s.move(ctx, l, &underWay, true) })
 	}
+	g.Go(func(ctx context.Context) {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case f := <-s.remap:
+				g.Go(func(ctx context.Context) { s.remapFunction(ctx, g, f, &underWay) })
+			}
+		}
+	})
 	for range s.db.Watch(ctx, kv.Key(movingPrefix)) {
 		all, err := s.listLocated(ctx, movingPrefix)
 		if ctx.Err() != nil {
@@ -45,6 +58,58 @@ func (s *Service) runMappings(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// mapped is a function that mappings may invoke.
+type mapped struct {
+	scope
+	name string
+}
+
+// functionChanged has the mappings of a function go on by what it is now.
+func (s *Service) functionChanged(c scope, name string) {
+	select {
+	case s.remap <- mapped{c, name}:
+	default: // so many that those which matter will be set anew by another change; what is lost is the length of a timeout
+	}
+}
+
+// remapFunction sets the enabled mappings of a function anew, each once nothing else is done with it.
+func (s *Service) remapFunction(ctx context.Context, g *group.Group, f mapped, underWay *sync.Map) {
+	var all []located
+	err := s.db.View(ctx, func(r kv.Reader) error {
+		for e, err := range r.Scan(f.mappings()) {
+			if err != nil {
+				return err
+			}
+			m, err := get[mapping](r, e.Key)
+			if err != nil {
+				return err
+			}
+			if m.Function == f.name && m.Enabled {
+				all = append(all, located{f.scope, m.UUID})
+			}
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("event source mappings of a function that changed", "function", f.qualifiedARN(f.name, ""), "error", err)
+	}
+	for _, l := range all {
+		g.Go(func(ctx context.Context) {
+			for {
+				if _, busy := underWay.LoadOrStore(l, struct{}{}); !busy {
+					s.move(ctx, l, underWay, true)
+					return
+				}
+				select {
+				case <-ctx.Done():
+					return
+				case <-time.After(remapAfter):
+				}
+			}
+		})
+	}
 }
 
 // listLocated lists the mappings that have a row under a prefix, in every account and region.

@@ -635,6 +635,38 @@ func TestMappingsAfterCrash(t *testing.T) {
 	}
 }
 
+// The engine knows the timeout of the function, and of the one that an update or another version of an alias brings.
+func TestMappingKnowsTimeout(t *testing.T) {
+	w, engine := newMappingWorld(t)
+	ctx := t.Context()
+	m := must(w.mapTo(testQueue))(t)
+	w.mappingIn(*m.UUID, "Enabled")
+	must(lambdaapi.PublishVersion.Call(ctx, w, &lambdaapi.PublishVersionInput{FunctionName: new("f")}))(t)
+	must(lambdaapi.CreateAlias.Call(ctx, w, &lambdaapi.CreateAliasInput{FunctionName: new("f"), Name: new("live"), FunctionVersion: new("1")}))(t)
+	aliased := must(w.mapTo(testFIFO, func(in *mappingInput) { in.FunctionName = new("f:live") }))(t)
+	w.mappingIn(*aliased.UUID, "Enabled")
+	wait := func(uuid *string, timeout time.Duration) {
+		t.Helper()
+		deadline := time.Now().Add(20 * time.Second)
+		for engine.get(*uuid) == nil || engine.get(*uuid).Timeout != timeout {
+			if time.Now().After(deadline) {
+				t.Fatalf("engine has %+v", engine.get(*uuid))
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	wait(m.UUID, 3*time.Second)
+	must(lambdaapi.UpdateFunctionConfiguration.Call(ctx, w, &lambdaapi.UpdateFunctionConfigurationInput{FunctionName: new("f"), Timeout: new(int32(9))}))(t)
+	w.settled("f")
+	wait(m.UUID, 9*time.Second)
+	wait(aliased.UUID, 3*time.Second)
+	must(lambdaapi.UpdateAlias.Call(ctx, w, &lambdaapi.UpdateAliasInput{FunctionName: new("f"), Name: new("live"), FunctionVersion: new("$LATEST")}))(t)
+	wait(aliased.UUID, 9*time.Second)
+	if s := *w.mappingIn(*m.UUID, "Enabled").State; s != "Enabled" {
+		t.Error("a change of the function shows in the mapping:", s)
+	}
+}
+
 func TestMappingOutlivesFunction(t *testing.T) {
 	w, _ := newMappingWorld(t)
 	m := must(w.mapTo(testQueue))(t)

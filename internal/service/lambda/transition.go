@@ -125,6 +125,7 @@ func (s *Service) settle(ctx context.Context, p pending) error {
 	if err != nil {
 		return err
 	}
+	defer s.functionChanged(p.scope, p.name)
 	defer s.code.nudge()
 	defer s.targets.change(p.scope, p.name)()
 	id := v.Deployment.ID

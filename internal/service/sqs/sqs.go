@@ -26,6 +26,8 @@ type Service struct {
 	queues *queue.Queues
 	cache  cache
 	moves  chan struct{} // tells runMoves of new and changed tasks
+
+	arrivals arrivals
 }
 
 // New returns a service on the store.
@@ -36,7 +38,9 @@ func New(d Deps) (*Service, error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Service{db: d.DB, log: d.Log, queues: queue.New(d.DB, "sqs", queue.Options{}), moves: make(chan struct{}, 1)}, nil
+	s := &Service{db: d.DB, log: d.Log, moves: make(chan struct{}, 1)}
+	s.queues = queue.New(d.DB, "sqs", queue.Options{Ready: s.ready})
+	return s, nil
 }
 
 // Register makes the service the handler of its operations in m. What AWS's model requires the service checks itself, since SQS has its own

@@ -223,6 +223,7 @@ func (s *Service) find(r kv.Reader, sc scope, name string) (*queueState, error) 
 		kind = queue.FIFO
 	}
 	q.messages = s.queues.Queue(q.record.messages(), kind)
+	s.listen(q)
 	s.cache.mu.Lock()
 	defer s.cache.mu.Unlock()
 	if s.cache.queues == nil || len(s.cache.queues) >= maxCached {
