@@ -190,7 +190,7 @@ class Settings(FilterCase):
         with self.wrong("InvalidParameter", prefix("Invalid parameter: Attributes Reason: FilterPolicy: failed to parse JSON. ")):
             self.subscribe(topic, "invalid")
         self.assertEqual([], sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"])
-        for condition in [{"anything-but": {"prefix": "test-"}}], [{"anything-but": ["test", "test2"]}], [{"anything-but": "test"}], [None, {"anything-but": "whatever"}]:
+        for condition in [{"anything-but": {"prefix": "test-"}}], [{"anything-but": {"suffix": "-test"}}], [{"anything-but": ["test", "test2"]}], [{"anything-but": "test"}], [None, {"anything-but": "whatever"}]:
             self.subscribe(self.topic(), {"key": condition})
 
     def test_complexity(self):
