@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/call"
@@ -19,6 +20,7 @@ const (
 	pollInterval    = time.Second   // of sources that are no Wakers
 	longestDelivery = 6 * time.Hour // how long a destination that fails is tried
 	fatesKept       = 10_000        // of one mapping
+	trimEvery       = 512           // commits with fates
 )
 
 // Options are what an Engine works with. All but Log are required.
@@ -45,6 +47,8 @@ type Engine struct {
 	mappings map[string]*running
 	polled   map[string]interface{ poll() } // those whose source is no Waker
 	polling  bool
+
+	fated atomic.Int64 // commits with fates
 }
 
 // running is a mapping that the engine has.
@@ -62,6 +66,9 @@ type runner interface {
 	stop() // waits for what is in flight
 	set(m *Mapping)
 	status() (string, Metrics)
+	explain(ctx context.Context, id string) (Outcome, error)
+	// waiting returns what was not done yet, up to most of each shard.
+	waiting(ctx context.Context, most int) ([]shardRecords, *Mapping, error)
 }
 
 func (s *stream) status() (string, Metrics) { return s.tally.status() }
@@ -309,6 +316,9 @@ func (e *Engine) store(tx kv.Tx, mapping string, fates []Fate, deliveries []*Del
 		if err := kv.SetJSON(tx, fateKey(mapping, f.Time, f.Shard, f.Last), f); err != nil {
 			return err
 		}
+	}
+	if len(fates) > 0 && e.fated.Add(1)%trimEvery == 0 {
+		e.spawn(func(ctx context.Context) { e.trim(ctx, mapping) })
 	}
 	for _, d := range deliveries {
 		state, err := json.Marshal(d)

@@ -110,6 +110,9 @@ func (m *Mapping) delivery(shard string, l *loss, now time.Time) *Delivery {
 	bucket := false
 	if to, err := arn.Parse(m.OnFailure); err == nil && to.Service == "s3" {
 		bucket = true
+		if shard == "" {
+			shard = source.Resource
+		}
 		d.Key = "aws/lambda/" + m.ID + "/" + shard + now.UTC().Format("/2006/01/02/2006-01-02T15.04.05-") + call.NewRequestID()
 	}
 	// A message is gone once it is deleted, so the record of a queue carries it; of a stream only a bucket has room for the payload.

@@ -10,6 +10,7 @@ type Fate struct {
 	Shard     string    `json:"shard,omitempty"`
 	First     string    `json:"first"` // sequence number, or message id
 	Last      string    `json:"last"`
+	IDs       []string  `json:"ids,omitempty"` // of messages
 	Records   int       `json:"records"`
 	Condition string    `json:"condition"` // RetryAttemptsExhausted, RecordAgeExceeded or MaximumPayloadSizeExceeded
 	Invokes   int       `json:"invokes"`
@@ -25,6 +26,11 @@ func (m *Mapping) fates(shard string, losses []*loss, now time.Time) (all []Fate
 		f := Fate{Time: now.UTC(), Shard: shard, Records: len(x.records), Condition: x.condition, Invokes: x.invokes, RequestID: x.request, Error: x.message, Destination: m.OnFailure}
 		if n := len(x.records); n > 0 {
 			f.First, f.Last = x.records[0].ID, x.records[n-1].ID
+			if shard == "" {
+				for _, r := range x.records {
+					f.IDs = append(f.IDs, r.ID)
+				}
+			}
 		}
 		all = append(all, f)
 	}

@@ -247,7 +247,11 @@ func (q *queue) describe(ctx context.Context) (time.Duration, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.visibility, q.described = v, time.Now()
+	now := time.Now()
+	if q.described.IsZero() {
+		q.at(now.Add(v)) // what was in flight when the engine was killed appears again then
+	}
+	q.visibility, q.described = v, now
 	return v, nil
 }
 

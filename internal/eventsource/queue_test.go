@@ -304,7 +304,7 @@ func TestQueueScaling(t *testing.T) {
 				}
 			}
 			close(release)
-			time.Sleep(time.Minute)
+			time.Sleep(2 * time.Hour)
 			synctest.Wait()
 			w.expect("left", q.left(), 0)
 			w.expect("in flight", w.engine.Status("m").Metrics.InFlight, 0)
