@@ -28,6 +28,7 @@ func (s *Server) endpoints() map[string]edge.Internal {
 		"GET /_mayfly/usage":                    {Access: edge.RootOnly, Handler: http.HandlerFunc(s.usage)},
 		"GET /_mayfly/refusals":                 {Access: edge.RootOnly, Handler: http.HandlerFunc(s.refusals)},
 		"GET /_mayfly/policy":                   {Access: edge.RootOnly, Handler: http.HandlerFunc(s.proposal)},
+		"GET /_mayfly/streams":                  {Access: edge.RootOnly, Handler: http.HandlerFunc(s.streams)},
 	}
 }
 
@@ -74,6 +75,17 @@ func (s *Server) certificate(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/x-pem-file")
 		w.Write(b)
 	}
+}
+
+// streams answers with what the streams of the caller's account hold and who reads them.
+func (s *Server) streams(w http.ResponseWriter, r *http.Request) {
+	all, err := s.core.Load().kinesis.Stats(r.Context(), call.From(r.Context()).Account)
+	if err != nil {
+		s.log.Error("streams not read", "err", err)
+		http.Error(w, "the streams cannot be read", http.StatusInternalServerError)
+		return
+	}
+	answer(w, all)
 }
 
 // url is where the server is reached, as far as it can tell.

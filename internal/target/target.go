@@ -5,6 +5,7 @@
 //	arn:aws:sqs:...:queue                          sqs:SendMessage
 //	arn:aws:sns:...:topic                          sns:Publish
 //	arn:aws:events:...:event-bus/name              events:PutEvents
+//	arn:aws:kinesis:...:stream/name                kinesis:PutRecord
 //	arn:aws:s3:::bucket                            s3:PutObject
 //
 // It tries once. Whoever must not lose the event keeps it in a durable.Queue.
@@ -20,6 +21,7 @@ import (
 
 	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/eventsapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/s3api"
 	"github.com/mayflyhq/mayfly/internal/aws/api/snsapi"
@@ -41,6 +43,7 @@ const (
 	SQS         Kind = "sqs"
 	SNS         Kind = "sns"
 	EventBridge Kind = "events"
+	Kinesis     Kind = "kinesis"
 	S3          Kind = "s3"
 )
 
@@ -60,6 +63,9 @@ type Event struct {
 	Source, DetailType string
 	Resources          []string
 	Key                string
+
+	// PartitionKey is of Kinesis's record; the empty one stands for one that no other event has.
+	PartitionKey string
 
 	// Group and Duplicate are the message group and deduplication ids of a message to SQS or SNS; they may be empty.
 	Group, Duplicate string
@@ -100,6 +106,10 @@ func KindOf(target string) (Kind, error) {
 		if name, is := strings.CutPrefix(a.Resource, "event-bus/"); ok && is && name != "" {
 			return k, nil
 		}
+	case Kinesis:
+		if name, is := strings.CutPrefix(a.Resource, "stream/"); ok && is && name != "" && !strings.Contains(name, "/") {
+			return k, nil
+		}
 	case S3:
 		if a.Account == "" && a.Region == "" && !strings.ContainsAny(a.Resource, ":/") {
 			return k, nil
@@ -118,6 +128,8 @@ func operation(k Kind) *smithy.OpInfo {
 		return snsapi.Publish.Info
 	case EventBridge:
 		return eventsapi.PutEvents.Info
+	case Kinesis:
+		return kinesisapi.PutRecord.Info
 	case S3:
 		return s3api.PutObject.Info
 	}
@@ -195,6 +207,12 @@ func (t *Targets) Deliver(ctx context.Context, target string, e *Event) error {
 		_, err = snsapi.Publish.Call(ctx, t.caller, in)
 	case EventBridge:
 		err = t.putEvent(ctx, target, e)
+	case Kinesis:
+		key := e.PartitionKey
+		if key == "" {
+			key = call.NewRequestID()
+		}
+		_, err = kinesisapi.PutRecord.Call(ctx, t.caller, &kinesisapi.PutRecordInput{StreamARN: &target, PartitionKey: &key, Data: e.Body})
 	case S3:
 		_, err = s3api.PutObject.Call(ctx, t.caller, &s3api.PutObjectInput{
 			Bucket: new(a.Resource), Key: new(e.Key), Body: io.NopCloser(bytes.NewReader(e.Body)),
@@ -248,5 +266,5 @@ func Permanent(err error) bool {
 		return false
 	}
 	status := e.HTTPStatus()
-	return status == http.StatusNotImplemented || status >= 400 && status < 500 && status != http.StatusTooManyRequests && !strings.Contains(e.Code, "Throttl")
+	return status == http.StatusNotImplemented || status >= 400 && status < 500 && status != http.StatusTooManyRequests && !strings.Contains(e.Code, "Throttl") && !strings.Contains(e.Code, "ThroughputExceeded")
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/eventsapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/s3api"
 	"github.com/mayflyhq/mayfly/internal/aws/api/snsapi"
@@ -24,6 +25,7 @@ const (
 	queue    = "arn:aws:sqs:eu-west-1:111122223333:q"
 	topic    = "arn:aws:sns:eu-central-1:111122223333:t"
 	bus      = "arn:aws:events:eu-central-1:111122223333:event-bus/default"
+	stream   = "arn:aws:kinesis:eu-west-1:111122223333:stream/s"
 	bucket   = "arn:aws:s3:::b"
 )
 
@@ -60,17 +62,22 @@ func TestDeliver(t *testing.T) {
 		note(ctx, "%s %s %s %d %s", *in.Bucket, *in.Key, b, *in.ContentLength, *in.ContentType)
 		return nil, nil
 	})
+	kinesisapi.PutRecord.Handle(mux, func(ctx context.Context, in *kinesisapi.PutRecordInput) (*kinesisapi.PutRecordOutput, error) {
+		note(ctx, "%s %s %s", *in.StreamARN, *in.PartitionKey, in.Data)
+		return nil, nil
+	})
 	to := target.New(mux, mux.Served)
 	ctx := call.With(t.Context(), &call.Info{Account: "111122223333", Region: "eu-central-1", Principal: call.Principal{ARN: "role"}})
 	e := &target.Event{
 		Body: []byte("{}"), Attributes: []target.Attribute{{Name: "RequestID", Type: "String", Value: "id"}},
-		Source: "lambda", DetailType: "kind", Resources: []string{"r"}, Key: "k", Trace: "Root=1",
+		Source: "lambda", DetailType: "kind", Resources: []string{"r"}, Key: "k", PartitionKey: "p", Trace: "Root=1",
 	}
 	for arn, want := range map[string]string{
 		function: "eu-central-1 Root=1 role " + function + " Event {}",
 		queue:    "eu-west-1 Root=1 role https://sqs.eu-west-1.amazonaws.com/111122223333/q {} 1 String=id Root=1",
 		topic:    "eu-central-1 Root=1 role " + topic + " {} String=id",
 		bus:      "eu-central-1 Root=1 role 1 " + bus + " lambda kind [r] {} Root=1",
+		stream:   "eu-west-1 Root=1 role " + stream + " p {}",
 		bucket:   "eu-central-1 Root=1 role b k {} 2 application/json",
 	} {
 		if err := to.Check(arn); err != nil {
@@ -90,7 +97,7 @@ func TestCheck(t *testing.T) {
 	mux := smithy.NewMux()
 	to := target.New(mux, mux.Served)
 	for arn, op := range map[string]string{
-		function: "lambda:Invoke", queue: "sqs:SendMessage", topic: "sns:Publish", bus: "events:PutEvents", bucket: "s3:PutObject",
+		function: "lambda:Invoke", queue: "sqs:SendMessage", topic: "sns:Publish", bus: "events:PutEvents", stream: "kinesis:PutRecord", bucket: "s3:PutObject",
 	} {
 		if err := to.Check(arn); err == nil || err.Error() != "NotImplemented: Mayfly does not serve "+lambdaAction(op)+" yet." {
 			t.Errorf("%s: %v", arn, err)
@@ -99,7 +106,7 @@ func TestCheck(t *testing.T) {
 	for _, arn := range []string{
 		"", "q", "arn:aws:sqs:eu-west-1:111122223333:", "arn:aws:sqs:eu-west-1::q", "arn:aws:sqs::111122223333:q", "arn:aws:sqs:eu-west-1:111122223333:q:r",
 		"arn:aws:lambda:eu-west-1:111122223333:layer:l", "arn:aws:events:eu-west-1:111122223333:rule/r", "arn:aws:events:eu-west-1:111122223333:event-bus/",
-		"arn:aws:s3:::b/k", "arn:aws:s3:eu-west-1:111122223333:b", "arn:aws:iam::111122223333:role/r",
+		"arn:aws:kinesis:eu-west-1:111122223333:stream/s/consumer/c:1", "arn:aws:kinesis:eu-west-1:111122223333:stream/", "arn:aws:s3:::b/k", "arn:aws:s3:eu-west-1:111122223333:b", "arn:aws:iam::111122223333:role/r",
 	} {
 		if err := to.Check(arn); !errors.Is(err, target.ErrUnknown) {
 			t.Errorf("Check(%q) = %v", arn, err)
@@ -138,7 +145,7 @@ func TestPermanent(t *testing.T) {
 
 // FuzzKindOf: what is known as a target is the ARN of a resource that has a name, in one account and region unless it is a bucket.
 func FuzzKindOf(f *testing.F) {
-	for _, s := range []string{function, queue, topic, bus, bucket, "", "arn:aws:sqs:::q", "arn:aws:sqs:r:a:q:x", "arn:aws:s3:r:a:b", "arn:aws:s3:::b/k",
+	for _, s := range []string{function, queue, topic, bus, bucket, "", "arn:aws:sqs:::q", "arn:aws:sqs:r:a:q:x", "arn:aws:s3:r:a:b", "arn:aws:kinesis:eu-west-1:111122223333:stream/s/consumer/c:1", "arn:aws:kinesis:eu-west-1:111122223333:stream/", "arn:aws:s3:::b/k",
 		"arn:aws:events:r:a:event-bus/", "arn:aws:events:r:a:rule/x", "arn:aws:lambda:us-east-1:111122223333:layer:l", "arn:aws:lambda:us-east-1:111122223333:function:"} {
 		f.Add(s)
 	}

@@ -231,7 +231,7 @@ func TestStats(t *testing.T) {
 			t.Fatal(all, err)
 		}
 		x := all[0]
-		want(t, "stats", fmt.Sprint(x.Name, x.Region, x.Status, x.Shards, x.Records, x.OldestAge, *x.PollersLag, x.Consumers), "seu-west-1ACTIVE2 2 1m0s 0s [{c ACTIVE 1 0s}]")
+		want(t, "stats", fmt.Sprint(x.Name, x.Region, x.Status, x.Shards, x.Records, *x.OldestMillis, *x.PollersMillis, x.Consumers), "seu-west-1ACTIVE2 2 60000 0 [{c ACTIVE 1 0}]")
 		if x.Bytes < 5 || x.Bytes > 20 {
 			t.Errorf("%d bytes", x.Bytes)
 		}

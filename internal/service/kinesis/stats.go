@@ -7,24 +7,28 @@ import (
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
 
-// StreamStats is what a stream holds and who reads it.
+// StreamStats is what a stream holds and who reads it. Durations are in milliseconds.
 type StreamStats struct {
-	Name, Region, Status, Mode string
+	Name    string `json:"name"`
+	Region  string `json:"region"`
+	Status  string `json:"status"`
+	Mode    string `json:"mode"`
+	Shards  int    `json:"shards"`  // open ones
+	Records uint64 `json:"records"` // about, within the retention
+	Bytes   uint64 `json:"bytes"`   // about
 
-	Shards     int    // open ones
-	Records    uint64 // about
-	Bytes      uint64 // about
-	OldestAge  time.Duration
-	Retention  time.Duration
-	PollersLag *time.Duration // the most that a GetRecords of the last minute was behind; nil if there was none
-	Consumers  []ConsumerStats
+	RetentionHours int32           `json:"retentionHours"`
+	OldestMillis   *int64          `json:"oldestMillis,omitempty"`  // age of the oldest record; nil if there is none
+	PollersMillis  *int64          `json:"pollersMillis,omitempty"` // the most that a GetRecords of the last minute was behind; nil if there was none
+	Consumers      []ConsumerStats `json:"consumers"`
 }
 
 // ConsumerStats is an enhanced fan-out consumer.
 type ConsumerStats struct {
-	Name, Status string
-	Shards       int           // it is subscribed to
-	Lag          time.Duration // the most that it is behind in one of them
+	Name      string `json:"name"`
+	Status    string `json:"status"`
+	Shards    int    `json:"shards"`    // it is subscribed to
+	LagMillis int64  `json:"lagMillis"` // the most that it is behind in one of them
 }
 
 // Stats returns the streams of an account in all regions, by region and name.
@@ -55,7 +59,7 @@ func (s *Service) Stats(ctx context.Context, account string) ([]StreamStats, err
 	all := []StreamStats{}
 	for _, st := range streams {
 		x := StreamStats{
-			Name: st.ref.name, Region: st.ref.region, Status: st.Status, Mode: st.Mode, Shards: st.openCount(), Retention: time.Duration(st.Retention) * time.Hour,
+			Name: st.ref.name, Region: st.ref.region, Status: st.Status, Mode: st.Mode, Shards: st.openCount(), RetentionHours: st.Retention,
 		}
 		var oldest time.Time
 		for _, sh := range st.shards {
@@ -77,7 +81,7 @@ func (s *Service) Stats(ctx context.Context, account string) ([]StreamStats, err
 			}
 		}
 		if !oldest.IsZero() {
-			x.OldestAge = max(0, time.Since(oldest))
+			x.OldestMillis = new(max(0, time.Since(oldest).Milliseconds()))
 		}
 		s.readers(st, &x)
 		all = append(all, x)
@@ -91,8 +95,8 @@ func (s *Service) readers(st *stream, x *StreamStats) {
 	defer s.subs.mu.Unlock()
 	for _, sh := range st.shards {
 		if p, ok := s.subs.polls[shardKey{st.UID, sh.index}]; ok && time.Since(p.at) < time.Minute {
-			if lag := time.Duration(p.behind) * time.Millisecond; x.PollersLag == nil || lag > *x.PollersLag {
-				x.PollersLag = &lag
+			if x.PollersMillis == nil || p.behind > *x.PollersMillis {
+				x.PollersMillis = &p.behind
 			}
 		}
 	}
@@ -103,7 +107,7 @@ func (s *Service) readers(st *stream, x *StreamStats) {
 		for k, sub := range s.subs.open {
 			if k.consumer == c.arn(st.ref) && !sub.ended {
 				y.Shards++
-				y.Lag = max(y.Lag, time.Duration(sub.behind)*time.Millisecond)
+				y.LagMillis = max(y.LagMillis, sub.behind)
 			}
 		}
 		x.Consumers = append(x.Consumers, y)
