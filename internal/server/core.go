@@ -109,9 +109,12 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	if c.sqs, err = sqs.New(sqs.Deps{DB: c.db, Log: s.log}); err != nil {
 		return nil, err
 	}
+	if c.kinesis, err = kinesis.New(kinesis.Deps{DB: c.db, Unlimited: s.config.NoShardLimits, Log: s.log}); err != nil {
+		return nil, err
+	}
 	mapper := &lambda.Mapper{}
 	c.mappings = eventsource.New(c.db, eventsource.Options{
-		Sources: sources.New(sources.Deps{Caller: c.gate, Roles: mapper, Queues: c.sqs}),
+		Sources: sources.New(sources.Deps{Caller: c.gate, Roles: mapper, Queues: c.sqs, Streams: c.kinesis}),
 		Invoker: mapper, Destination: mapper, Log: s.log,
 	})
 
@@ -140,9 +143,6 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	}
 	mapper.Serve(c.lambda)
 	if c.logs, err = logs.New(logs.Deps{DB: c.db, Log: s.log}); err != nil {
-		return nil, err
-	}
-	if c.kinesis, err = kinesis.New(kinesis.Deps{DB: c.db, Unlimited: s.config.NoShardLimits, Log: s.log}); err != nil {
 		return nil, err
 	}
 	c.authorizer.RegisterResources("kinesis", c.kinesis)

@@ -36,6 +36,7 @@ type Service struct {
 	snapshots snapshots
 	limits    limits
 	subs      subscriptions
+	arrivals  arrivals
 	trimNow   chan struct{} // a retention was shortened
 
 	scaleMu  sync.Mutex

@@ -232,7 +232,7 @@ func (s *Service) append(ctx context.Context, st *stream, entries []entry) error
 			records[i] = append(records[i], arena[start:])
 		}
 	}
-	return s.db.Update(ctx, func(tx kv.Tx) error {
+	err := s.db.Update(ctx, func(tx kv.Tx) error {
 		version, _, err := tx.Get(st.ref.versionKey())
 		if err != nil {
 			return err
@@ -251,4 +251,10 @@ func (s *Service) append(ctx context.Context, st *stream, entries []entry) error
 		}
 		return nil
 	})
+	if err == nil {
+		for _, index := range order {
+			s.arrivals.ring(st.ref, shardID(index))
+		}
+	}
+	return err
 }

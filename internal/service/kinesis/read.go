@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
+	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/commitlog"
 )
 
@@ -119,14 +120,16 @@ func (s *Service) getRecords(ctx context.Context, in *kinesisapi.GetRecordsInput
 		return nil, errShardMissing(name, shardID(it.shard))
 	}
 	key := shardKey{it.uid, it.shard}
-	if !s.unlimited && !s.limits.read(key, now) {
+	// What reads for event source mappings is told of records when they arrive and reads each once: the limits are for those who poll.
+	unlimited := s.unlimited || call.From(ctx).Principal.Type == call.Service
+	if !unlimited && !s.limits.read(key, now) {
 		return nil, errRate(name, it.shard)
 	}
 	page, err := s.read(ctx, st, it.shard, it.position, int(or(in.Limit, maxReadRecords)), maxReadBytes)
 	if err != nil {
 		return nil, err
 	}
-	if !s.unlimited {
+	if !unlimited {
 		s.limits.sent(key, page.bytes, now)
 	}
 	s.subs.polled(key, page.behind, now)

@@ -59,7 +59,7 @@ func (s *Service) runAll(ctx context.Context) bool {
 
 // finish ends what a stream has begun.
 func (s *Service) finish(ctx context.Context, name ref) error {
-	return s.db.Update(ctx, func(tx kv.Tx) error {
+	err := s.db.Update(ctx, func(tx kv.Tx) error {
 		if _, there, err := tx.Get(name.taskKey()); err != nil || !there {
 			return err
 		}
@@ -95,6 +95,10 @@ func (s *Service) finish(ctx context.Context, name ref) error {
 		st.Consumers = consumers
 		return st.store(tx, changed...)
 	})
+	if err == nil {
+		s.arrivals.ring(name, "")
+	}
+	return err
 }
 
 // reopen writes the ends of the shards that are sealed and opens those that follow them. Parents have lower indexes than their children.
