@@ -102,7 +102,7 @@ func denialOf(svc *smithy.Service) denial {
 	switch {
 	case svc.ErrorShape(authorizationError) != nil: // SNS
 		return denial{authorizationError, http.StatusForbidden, "InvalidClientTokenId"}
-	case slices.Contains(svc.Protocols, smithy.Query) || slices.Contains(svc.Protocols, smithy.RESTXML):
+	case svc.QueryCompatible, slices.Contains(svc.Protocols, smithy.Query), slices.Contains(svc.Protocols, smithy.RESTXML):
 		return denial{"AccessDenied", http.StatusForbidden, "InvalidClientTokenId"}
 	case slices.Contains(svc.Protocols, smithy.RESTJSON):
 		return denial{"AccessDeniedException", http.StatusForbidden, "UnrecognizedClientException"}
@@ -400,8 +400,11 @@ func message(e *evaluation, d *iampolicy.Decision, q *asked) string {
 	if d.Type == iampolicy.TrustPolicy && !d.ExplicitDeny {
 		return "User: " + r.Caller.ARN + " is not authorized to perform: " + r.Action + " on resource: " + r.Resource
 	}
-	if name, ok := strings.CutPrefix(r.Action, "sns:"); ok { // as SNS writes it
+	switch service, name, _ := strings.Cut(r.Action, ":"); service { // as each writes it
+	case "sns":
 		r.Action = "SNS:" + name
+	case "sqs":
+		r.Action = strings.ToLower(r.Action)
 	}
 	return d.Message(&r)
 }

@@ -266,6 +266,9 @@ func TestServer(t *testing.T) {
 		t.Errorf("usage --json: %+v %v", lines, err)
 	}
 	expect(t, 1, []string{"--from", "2006-01-02"}, "usage", "--from", "yesterday", "--data", data)
+	expect(t, 0, []string{"There are no queues."}, "queues", "--data", data)
+	expect(t, 0, []string{"[]"}, "queues", "--json", "--data", data)
+	expect(t, 1, []string{"no queue is named orders"}, "queues", "orders", "--data", data)
 
 	if status := stop(); status != 0 {
 		t.Errorf("serve ended with %d", status)

@@ -25,6 +25,7 @@ func (s *Server) endpoints() map[string]edge.Internal {
 	return map[string]edge.Internal{
 		"GET " + downloadPath + "{digest}":      {Access: edge.Presigned, Handler: http.HandlerFunc(s.download)},
 		"GET " + sns.CertificatePath + "{file}": {Access: edge.Open, Handler: http.HandlerFunc(s.certificate)},
+		"GET /_mayfly/queues":                   {Access: edge.RootOnly, Handler: http.HandlerFunc(s.queues)},
 		"GET /_mayfly/usage":                    {Access: edge.RootOnly, Handler: http.HandlerFunc(s.usage)},
 		"GET /_mayfly/refusals":                 {Access: edge.RootOnly, Handler: http.HandlerFunc(s.refusals)},
 		"GET /_mayfly/policy":                   {Access: edge.RootOnly, Handler: http.HandlerFunc(s.proposal)},
@@ -102,6 +103,18 @@ func (s *Server) url() string {
 		addr = net.JoinHostPort("localhost", port)
 	}
 	return "http://" + addr
+}
+
+// queues answers with the queues of the caller's account.
+func (s *Server) queues(w http.ResponseWriter, r *http.Request) {
+	all, err := s.core.Load().sqs.Overviews(r.Context(), call.From(r.Context()).Account)
+	if err != nil {
+		s.log.Error("queues not read", "err", err)
+		http.Error(w, "the queues cannot be read", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(all)
 }
 
 // usage answers with the bill of the caller's account; from and to are days.

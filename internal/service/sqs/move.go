@@ -355,13 +355,25 @@ func (m *mover) run(ctx context.Context) {
 		if wait < 0 {
 			return
 		}
-		timer := time.NewTimer(wait)
+		m.wait(ctx, wait)
+	}
+}
+
+// wait waits, but for a task that was cancelled.
+func (m *mover) wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
 		select {
 		case <-timer.C:
-		case <-m.news:
+			return
 		case <-ctx.Done():
+			return
+		case <-m.news:
+			if t, ok, err := m.task(ctx, nil); err == nil && (!ok || t.Status != running) {
+				return
+			}
 		}
-		timer.Stop()
 	}
 }
 

@@ -2,7 +2,9 @@
 
 import json
 
-from suite import ACCOUNT, REGION, Case, eventually, function_arn, lam, log_events, signed
+from permissions import CALLER
+from queueing import QueueCase, queue_arn, queue_name
+from suite import ACCOUNT, Case, REGION, eventually, function_arn, invoke, lam, log_events, signed
 
 FAILS = """
 def handler(event, context):
@@ -111,6 +113,56 @@ class Events(Case):
         self.assertEqual([{"old": True}], self.records(name))
 
 
+class ToQueues(QueueCase):
+    """Dead letters and records of invocations, in queues."""
+
+    event = Events.event
+
+    def message(self, url):
+        return self.one(url, AttributeNames=["All"], MessageAttributeNames=["All"])
+
+    def test_dead_letters(self):
+        url = self.queue()
+        name = self.python(FAILS, DeadLetterConfig={"TargetArn": queue_arn(queue_name(url))})
+        lam.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0)
+        request = self.event(name, {"why": "boom"})
+        got = self.message(url)
+        self.assertEqual({"why": "boom"}, json.loads(got["Body"]))
+        self.assertEqual(
+            {"RequestID": {"DataType": "String", "StringValue": request}, "ErrorCode": {"DataType": "Number", "StringValue": "200"}, "ErrorMessage": {"DataType": "String", "StringValue": "boom"}},
+            got["MessageAttributes"],
+        )
+        self.assertIn("AWSTraceHeader", got["Attributes"])
+        self.assertTrue(got["Attributes"]["SenderId"].endswith(":" + name), got["Attributes"])
+
+    def test_records(self):
+        good, bad = self.queue(), self.queue()
+        name = self.python("def handler(event, context):\n    if event.get('fail'): raise ValueError('as told')\n    return {'got': event}\n")
+        lam.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0, DestinationConfig={
+            "OnSuccess": {"Destination": queue_arn(queue_name(good))}, "OnFailure": {"Destination": queue_arn(queue_name(bad))}})
+        request = self.event(name, {"a": 1})
+        record = json.loads(self.message(good)["Body"])
+        self.assertEqual(("Success", request, {"got": {"a": 1}}), (record["requestContext"]["condition"], record["requestContext"]["requestId"], record["responsePayload"]))
+        request = self.event(name, {"fail": True})
+        record = json.loads(self.message(bad)["Body"])
+        self.assertEqual(("RetriesExhausted", request, "as told"), (record["requestContext"]["condition"], record["requestContext"]["requestId"], record["responsePayload"]["errorMessage"]))
+
+    def test_sends_from_inside(self):
+        """A function reaches queues by the URL that it asked for, with its role."""
+        url = self.queue()
+        name = self.python(CALLER)
+
+        def call(operation, body):
+            answer = invoke(name, {"service": "sqs", "method": "POST", "path": "/", "body": json.dumps(body), "headers": {
+                "content-type": "application/x-amz-json-1.0", "x-amz-target": "AmazonSQS." + operation}})
+            self.assertEqual(200, answer.payload[0], answer.payload)
+            return json.loads(answer.payload[1])
+
+        inside = call("GetQueueUrl", {"QueueName": queue_name(url)})["QueueUrl"]
+        call("SendMessage", {"QueueUrl": inside, "MessageBody": "from inside"})
+        self.assertEqual("from inside", self.one(url)["Body"])
+
+
 class Configurations(Case):
     def test_life(self):
         name = self.create()
@@ -139,13 +191,13 @@ class Configurations(Case):
             put(function_arn("nobody"))
         with self.invalid("^The provided destination config DestinationConfig"):
             put(f"arn:aws:iam::{ACCOUNT}:role/r")
-        with self.invalid("^.*Mayfly does not serve sqs:SendMessage yet.$"):
-            put(f"arn:aws:sqs:{REGION}:{ACCOUNT}:q")
+        with self.invalid("^.*Mayfly does not serve events:PutEvents yet.$"):
+            put(f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default")
         with self.not_found("The function doesn't exist."):
             lam.put_function_event_invoke_config(FunctionName="nobody", MaximumRetryAttempts=1)
         with self.validation("^1 validation error detected: Value '3' at 'maximumRetryAttempts'"):
             lam.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=3)
 
     def test_dead_letters(self):
-        with self.invalid("^.*Mayfly does not serve sqs:SendMessage yet.$"):
-            self.create(DeadLetterConfig={"TargetArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"})
+        with self.invalid("^.*Mayfly does not serve events:PutEvents yet.$"):
+            self.create(DeadLetterConfig={"TargetArn": f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/default"})

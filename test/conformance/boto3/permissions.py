@@ -6,6 +6,7 @@ import boto3
 from botocore.config import Config
 
 from identity import TRUST, Base
+from queueing import sqs
 from suite import ACCOUNT, ENDPOINT, REGION, archive, function_arn, iam, invoke, lam, logs, sts
 
 # A function that calls what its event says, with its role's credentials, and answers with the code and message of the error. It signs
@@ -294,3 +295,53 @@ class Users(Base):
         self.client("lambda", session).list_functions()
         with self.refused("InvalidClientTokenId", 403, "The security token included in the request is invalid"):
             self.client("iam", session).list_roles()
+
+
+class Queues(LimitedRole):
+    def queue(self):
+        name = self.name("q")
+        url = sqs.create_queue(QueueName=name)["QueueUrl"]
+        self.addCleanup(sqs.delete_queue, QueueUrl=url)
+        return url, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+
+    def send(self):
+        url, arn = self.queue()
+        return url, arn, lambda: self.client("sqs").send_message(QueueUrl=url, MessageBody="m")
+
+    def test_identity(self):
+        url, arn, send = self.send()
+        with self.denied("sqs:sendmessage", arn, "AccessDenied"):
+            send()
+        self.grant(allow("sqs:SendMessage", arn))
+        send()
+        mine = self.client("sqs")
+        mine.send_message_batch(QueueUrl=url, Entries=[{"Id": "1", "MessageBody": "m"}])  # needs no more than one message does
+        for call, action in (
+            (lambda: mine.receive_message(QueueUrl=url), "ReceiveMessage"), (lambda: mine.delete_message(QueueUrl=url, ReceiptHandle="x"), "DeleteMessage"),
+            (lambda: mine.purge_queue(QueueUrl=url), "PurgeQueue"), (lambda: mine.get_queue_attributes(QueueUrl=url), "GetQueueAttributes"),
+            (lambda: mine.delete_message_batch(QueueUrl=url, Entries=[{"Id": "1", "ReceiptHandle": "x"}]), "DeleteMessage"),
+        ):
+            with self.subTest(action), self.refused("AccessDenied", 403, f"^User: .* is not authorized to perform: sqs:{action.lower()} on resource: {arn} "):
+                call()
+
+    def test_policy_of_the_queue(self):
+        url, arn, send = self.send()
+        policy = lambda *statements: sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": document(*statements)})
+        policy(allow("SQS:SendMessage", arn, Principal={"AWS": self.role_arn}))
+        send()
+        policy(allow("sqs:*", arn, Principal={"AWS": self.role_arn}, Condition={"StringEquals": {"aws:PrincipalAccount": "999999999999"}}))
+        with self.refused("AccessDenied", 403):
+            send()
+        self.grant(allow("sqs:*"))
+        send()
+        policy({"Effect": "Deny", "Principal": "*", "Action": "sqs:SendMessage", "Resource": arn})
+        with self.refused("AccessDenied", 403, "^User: .* with an explicit deny in a resource-based policy$"):
+            send()
+
+    def test_tags_decide(self):
+        url, arn, send = self.send()
+        self.grant(allow("sqs:SendMessage", "*", Condition={"StringEquals": {"aws:ResourceTag/team": "a"}}))
+        with self.refused("AccessDenied", 403):
+            send()
+        sqs.tag_queue(QueueUrl=url, Tags={"team": "a"})
+        send()
