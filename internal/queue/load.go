@@ -73,6 +73,10 @@ func (q *Queue) readAllLocked(ctx context.Context) error {
 	q.phase = loading
 	q.horizon = q.seq.Settled()
 	horizon := q.horizon
+	for _, e := range q.early { // they reported themselves before the load
+		e.state, e.index = ready, -1
+		q.reportLocked(e)
+	}
 	var (
 		now     = q.s.opts.now()
 		total   int
@@ -111,7 +115,7 @@ func (q *Queue) readAllLocked(ctx context.Context) error {
 	})
 	if !valid || err != nil {
 		if valid {
-			q.phase = unknown
+			q.reset()
 		}
 		return err
 	}

@@ -93,25 +93,35 @@ func (q *Queue) added(e *entry, committed bool) {
 	defer q.mu.Unlock()
 	q.adding--
 	q.seq.End(e.id.Seq) // under the lock: nobody sees it settled and not arrived
-	if committed && !q.dropped && q.phase != unknown && e.id.Seq >= q.horizon {
-		q.total++
-		if e.id.Due == 0 {
-			q.arriveLocked(e)
-		} else {
-			q.delayed[e.id.Due/int64(time.Second)]++
-			switch {
-			case e.id.before(q.late) || q.busy != nil:
-				q.holdLocked(e)
-			case q.nextLate == 0 || e.id.Due < q.nextLate:
-				q.delayLocked(e)
-			}
-			q.armLocked()
+	if committed && !q.dropped {
+		q.early = append(q.early, e)
+		if q.phase != unknown && e.id.Seq >= q.horizon {
+			q.reportLocked(e)
 		}
 	}
+	settled := q.seq.Settled()
+	q.early = slices.DeleteFunc(q.early, func(e *entry) bool { return e.id.Seq < settled })
 	if q.phase == unknown && committed {
 		q.readyLocked()
 	}
 	q.settleLocked() // the end of one may settle others
+}
+
+// reportLocked takes note of a message that a load does not find.
+func (q *Queue) reportLocked(e *entry) {
+	q.total++
+	if e.id.Due == 0 {
+		q.arriveLocked(e)
+		return
+	}
+	q.delayed[e.id.Due/int64(time.Second)]++
+	switch {
+	case e.id.before(q.late) || q.busy != nil:
+		q.holdLocked(e)
+	case q.nextLate == 0 || e.id.Due < q.nextLate:
+		q.delayLocked(e)
+	}
+	q.armLocked()
 }
 
 // arriveLocked keeps a message until it is settled.

@@ -228,6 +228,7 @@ type Queue struct {
 	mu     sync.Mutex
 	seq    *sequence.Sequence // nil before the first message is added or read
 	adding int                // transactions that add
+	early  []*entry           // committed, while transactions with lower numbers have not ended
 	memory
 
 	waiters   []*waiter

@@ -372,6 +372,50 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// A message that is committed before one with a lower number, and before the queue is first looked at, is there when that one has ended.
+func TestEarly(t *testing.T) {
+	for _, kind := range []Kind{Standard, FIFO} {
+		for _, commit := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, kind, Options{})
+				other := w.s.Queue("other", kind) // so that numbers are reserved
+				if err := w.db.Update(t.Context(), func(tx kv.Tx) error { _, err := other.Add(tx, Message{}); return err }); err != nil {
+					t.Fatal(err)
+				}
+				gave := make(chan []Delivery)
+				failed := errors.New("not committed")
+				err := w.db.Update(t.Context(), func(tx kv.Tx) error {
+					if _, err := w.q.Add(tx, Message{Group: "g", Body: []byte("first")}); err != nil {
+						return err
+					}
+					w.add(Message{Group: "g", Body: []byte("second")}, Message{Group: "h", Body: []byte("third")})
+					go func() { gave <- w.take(Take{Max: 10, Visibility: vis, Wait: time.Minute}) }()
+					synctest.Wait()
+					if !commit {
+						return failed
+					}
+					return nil
+				})
+				n := 3
+				if !commit {
+					n = 2
+					if err != failed {
+						t.Error(err)
+					}
+				} else if err != nil {
+					t.Error(err)
+				}
+				got := len(<-gave)
+				got += len(w.take(take(10)))
+				if got != n {
+					t.Errorf("%d of %d messages", got, n)
+				}
+				w.counts(0, n, 0)
+			})
+		}
+	}
+}
+
 // A take that waits gets a message as soon as it is committed, and each message goes to one.
 func TestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,24 +77,19 @@ func BenchmarkFIFO(b *testing.B) {
 				b.Run(fmt.Sprintf("groups=%d/by=%d/%s", groups, n, level.name), func(b *testing.B) {
 					const clients = 16
 					q := level.open(b, clients)
-					url, err := q.create("bench.fifo", true)
+					at, err := q.create("bench.fifo", true)
 					if err != nil {
 						b.Fatal(err)
 					}
-					var next atomic.Int64
+					var next, sent atomic.Int64
 					group := func() string { return fmt.Sprint("g", int(next.Add(1))%groups) }
 					b.Run("send", func(b *testing.B) {
-						spread(b, clients, b.N, n, func(w int) (int, error) { return n, q.send(w, url, n, group()) })
-					})
-					b.Run("drain", func(b *testing.B) { // what send has left
-						spread(b, clients, b.N, 1, func(w int) (int, error) {
-							handles, err := q.receive(w, url, 10, time.Second)
-							if err == nil && len(handles) > 0 {
-								err = q.remove(w, url, handles)
-							}
-							return len(handles), err
+						spread(b, clients, b.N, func(w int) (int, error) {
+							sent.Add(int64(n))
+							return n, q.send(w, at, n, group())
 						})
 					})
+					b.Run("drain", func(b *testing.B) { drain(b, q, clients, at, int(sent.Swap(0))) })
 				})
 			}
 		}
@@ -133,11 +129,11 @@ func queueOperations(b *testing.B, clients, n int, open func(*testing.B, int) qu
 	}
 	b.Run("send", func(b *testing.B) {
 		url := queue(b, "send", 0)
-		spread(b, clients, calls(b), n, func(w int) (int, error) { return n, q.send(w, url, n, "") })
+		spread(b, clients, calls(b), func(w int) (int, error) { return n, q.send(w, url, n, "") })
 	})
 	b.Run("receive", func(b *testing.B) {
 		url := queue(b, "receive", calls(b)*n)
-		spread(b, clients, calls(b), n, func(w int) (int, error) {
+		spread(b, clients, calls(b), func(w int) (int, error) {
 			handles, err := q.receive(w, url, n, 0)
 			return len(handles), err
 		})
@@ -154,11 +150,11 @@ func queueOperations(b *testing.B, clients, n int, open func(*testing.B, int) qu
 				all <- held[:n:n]
 			}
 		}
-		spread(b, clients, calls(b), n, func(w int) (int, error) { return n, q.remove(w, url, <-all) })
+		spread(b, clients, calls(b), func(w int) (int, error) { return n, q.remove(w, url, <-all) })
 	})
 	b.Run("cycle", func(b *testing.B) {
 		url := queue(b, "cycle", 0)
-		spread(b, clients, calls(b), n, func(w int) (int, error) {
+		spread(b, clients, calls(b), func(w int) (int, error) {
 			if err := q.send(w, url, n, ""); err != nil {
 				return 0, err
 			}
@@ -172,7 +168,7 @@ func queueOperations(b *testing.B, clients, n int, open func(*testing.B, int) qu
 }
 
 // spread makes calls from clients and reports messages per second, of which f says how many a call was about.
-func spread(b *testing.B, clients, calls, n int, f func(worker int) (messages int, err error)) {
+func spread(b *testing.B, clients, calls int, f func(worker int) (messages int, err error)) {
 	var left, messages atomic.Int64
 	left.Store(int64(calls))
 	var wg sync.WaitGroup
@@ -196,6 +192,122 @@ func spread(b *testing.B, clients, calls, n int, f func(worker int) (messages in
 	b.ReportMetric(float64((cpu()-before).Microseconds())/float64(max(messages.Load(), 1)), "cpu-us/msg")
 }
 
+// drain receives and deletes, ten messages a call, until so many are deleted.
+func drain(b *testing.B, q queueClient, clients int, url string, messages int) {
+	var left atomic.Int64
+	left.Store(int64(messages))
+	took := time.Nanosecond
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for w := range clients {
+		wg.Go(func() {
+			for left.Load() > 0 {
+				handles, err := q.receive(w, url, 10, time.Second)
+				if err == nil && len(handles) > 0 {
+					err = q.remove(w, url, handles)
+				}
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if n := int64(len(handles)); n > 0 && left.Add(-n) == 0 {
+					took = b.Elapsed() // the other clients wait for what does not come
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(messages)/took.Seconds(), "msgs/s")
+}
+
+// BenchmarkFanOut measures a topic with ten queues, from the first publication to the delivery of the last message to the last queue,
+// beside commits of ten messages to Pebble alone.
+func BenchmarkFanOut(b *testing.B) {
+	const clients, fans = 16, 10
+	b.Run("raw", func(b *testing.B) { rawCommits(b, clients, fans, false) })
+	for _, level := range []struct {
+		name string
+		open func(*testing.B, int) queueClient
+	}{{"mayfly", wireQueues}, {"moto", motoQueues}} {
+		b.Run(level.name, func(b *testing.B) {
+			var q wireClient
+			calls := b.N
+			switch c := level.open(b, clients).(type) {
+			case motoClient:
+				q, calls = c.wireClient, min(b.N, 20)
+			case wireClient:
+				q = c
+			}
+			out, err := q.query(0, "sns", url.Values{"Action": {"CreateTopic"}, "Name": {"fan"}, "Version": {"2010-03-31"}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			topic := between(out, "<TopicArn>", "</TopicArn>")
+			var queues []string
+			for k := range fans {
+				at, err := q.create(fmt.Sprint("fan", k), false)
+				if err != nil {
+					b.Fatal(err)
+				}
+				queues = append(queues, at)
+				if out, err = q.do(0, "GetQueueAttributes", map[string]any{"QueueUrl": at, "AttributeNames": []string{"QueueArn"}}); err != nil {
+					b.Fatal(err)
+				}
+				arn := between(out, `"QueueArn"`, "}")
+				arn = between([]byte(arn), `"`, `"`)
+				policy := fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"sns.amazonaws.com"},"Action":"sqs:SendMessage","Resource":%q}]}`, arn)
+				if _, err := q.do(0, "SetQueueAttributes", map[string]any{"QueueUrl": at, "Attributes": map[string]string{"Policy": policy}}); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := q.query(0, "sns", url.Values{"Action": {"Subscribe"}, "TopicArn": {topic}, "Protocol": {"sqs"}, "Endpoint": {arn}, "Version": {"2010-03-31"},
+					"Attributes.entry.1.key": {"RawMessageDelivery"}, "Attributes.entry.1.value": {"true"}}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			publish := url.Values{"Action": {"Publish"}, "TopicArn": {topic}, "Message": {queueBody}, "Version": {"2010-03-31"}}
+			var left atomic.Int64
+			left.Store(int64(calls))
+			var wg sync.WaitGroup
+			b.ResetTimer()
+			for w := range clients {
+				wg.Go(func() {
+					for left.Add(-1) >= 0 {
+						if _, err := q.query(w, "sns", publish); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			published := b.Elapsed()
+			for k := 0; k < fans && !b.Failed(); {
+				out, err := q.do(0, "GetQueueAttributes", map[string]any{"QueueUrl": queues[k], "AttributeNames": []string{"ApproximateNumberOfMessages"}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if there := between([]byte(between(out, `"ApproximateNumberOfMessages"`, "}")), `"`, `"`); there == strconv.Itoa(calls) {
+					k++
+				} else if b.Elapsed() > time.Minute {
+					b.Fatalf("%s of %d messages came", there, calls)
+				} else {
+					time.Sleep(2 * time.Millisecond)
+				}
+			}
+			b.StopTimer()
+			b.ReportMetric(float64(calls)/published.Seconds(), "published/s")
+			b.ReportMetric(float64(calls*fans)/b.Elapsed().Seconds(), "msgs/s")
+		})
+	}
+}
+
+// between returns what is between two texts.
+func between(s []byte, before, after string) string {
+	_, rest, _ := bytes.Cut(s, []byte(before))
+	found, _, _ := bytes.Cut(rest, []byte(after))
+	return string(found)
+}
+
 // rawCommits measures synced commits of n messages to Pebble; with cycle, of a small row and a deletion for each after that.
 func rawCommits(b *testing.B, clients, n int, cycle bool) {
 	options := &pebble.Options{FormatMajorVersion: pebble.FormatValueSeparation, CacheSize: 32 << 20, MemTableSize: 16 << 20, Logger: quietPebble{}} // as pebblekv's
@@ -209,7 +321,7 @@ func rawCommits(b *testing.B, clients, n int, cycle bool) {
 	defer db.Close()
 	value, row := []byte(queueBody), make([]byte, 32)
 	var next atomic.Int64
-	spread(b, clients, b.N, n, func(int) (int, error) {
+	spread(b, clients, b.N, func(int) (int, error) {
 		first := next.Add(int64(n))
 		commit := func(write func(batch *pebble.Batch, key []byte)) error {
 			batch := db.NewBatch()
@@ -468,18 +580,30 @@ func motoQueues(b *testing.B, clients int) queueClient {
 	return motoClient{newWireClient(b, addr, sigv4.Credentials{AccessKeyID: "bench", SecretAccessKey: "bench"}, "us-east-1", clients)}
 }
 
-// request makes a signed request of an operation.
+// request makes a signed request of an operation of SQS.
 func (q wireClient) request(operation string, body []byte) ([]byte, error) {
+	return q.signed("sqs", body, http.Header{"Content-Type": {"application/x-amz-json-1.0"}, "X-Amz-Target": {"AmazonSQS." + operation}})
+}
+
+func (q wireClient) signed(service string, body []byte, header http.Header) ([]byte, error) {
 	r, err := http.NewRequest(http.MethodPost, "http://"+q.addr+"/", bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("Content-Type", "application/x-amz-json-1.0")
-	r.Header.Set("X-Amz-Target", "AmazonSQS."+operation)
-	sigv4.Sign(r, q.credentials, "sqs", q.region, sigv4.Hash(body), time.Now())
+	r.Header = header
+	sigv4.Sign(r, q.credentials, service, q.region, sigv4.Hash(body), time.Now())
 	var buf bytes.Buffer
 	err = r.Write(&buf)
 	return buf.Bytes(), err
+}
+
+// query makes a call in the Query protocol.
+func (q wireClient) query(worker int, service string, form url.Values) ([]byte, error) {
+	request, err := q.signed(service, []byte(form.Encode()), http.Header{"Content-Type": {"application/x-www-form-urlencoded; charset=utf-8"}})
+	if err != nil {
+		return nil, err
+	}
+	return q.exchange(worker, request)
 }
 
 // exchange sends a request and returns the answer's body.
