@@ -247,6 +247,9 @@ func (s *Service) deliverOnce(ctx context.Context, d *delivery, body []byte) err
 
 // checkTarget says whether a destination or dead-letter queue may be configured: what delivers to it is served here, and a function exists.
 func (s *Service) checkTarget(ctx context.Context, r kv.Reader, c scope, target string) error {
+	if k, err := deliver.KindOf(target); err == nil && k == deliver.Kinesis {
+		return deliver.ErrUnknown // streams are no destinations of functions
+	}
 	if s.destinations != nil {
 		if err := s.destinations.Check(target); err != nil {
 			return err
