@@ -339,6 +339,7 @@ type batch struct {
 	taken      time.Time
 	visibility time.Duration
 	groups     []string // that it holds
+	blocked    []string // groups of which a message was left: what follows it waits, too
 }
 
 func (b *batch) add(records []Record) {
@@ -466,6 +467,20 @@ func (b *batch) expired(r Record) bool {
 // invoke invokes the function with some of the messages. It reports false if it is of no use to go on with others.
 func (b *batch) invoke(ctx context.Context, records []Record) bool {
 	q := b.queue
+	if len(b.blocked) > 0 {
+		var behind []Record
+		records = slices.DeleteFunc(slices.Clone(records), func(r Record) bool {
+			if slices.Contains(b.blocked, r.Key) {
+				behind = append(behind, r)
+				return true
+			}
+			return false
+		})
+		b.leave(behind, Outcome{State: Waiting})
+		if len(records) == 0 {
+			return true
+		}
+	}
 	payload := event(records)
 	for n := 1; ; n++ {
 		q.tally.begin(len(records), n > 1 || records[0].Receives > 1, max(time.Since(records[0].Arrival), 0))
@@ -599,6 +614,11 @@ func (b *batch) fail(ctx context.Context, records []Record, a *Answer, message s
 func (b *batch) leave(records []Record, o Outcome) {
 	if len(records) == 0 {
 		return
+	}
+	for i := range records {
+		if key := records[i].Key; key != "" && !slices.Contains(b.blocked, key) {
+			b.blocked = append(b.blocked, key)
+		}
 	}
 	o.Next = b.taken.Add(b.visibility)
 	b.queue.recent.note(records, o)
