@@ -81,15 +81,15 @@ func BenchmarkFIFO(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					var next, sent atomic.Int64
+					var next atomic.Int64
 					group := func() string { return fmt.Sprint("g", int(next.Add(1))%groups) }
 					b.Run("send", func(b *testing.B) {
-						spread(b, clients, b.N, func(w int) (int, error) {
-							sent.Add(int64(n))
-							return n, q.send(w, at, n, group())
-						})
+						spread(b, clients, b.N, func(w int) (int, error) { return n, q.send(w, at, n, group()) })
 					})
-					b.Run("drain", func(b *testing.B) { drain(b, q, clients, at, int(sent.Swap(0))) })
+					b.Run("drain", func(b *testing.B) {
+						spread(b, clients, b.N, func(w int) (int, error) { return n, q.send(w, at, n, group()) })
+						drain(b, q, clients, at, b.N*n)
+					})
 				})
 			}
 		}
@@ -268,6 +268,7 @@ func BenchmarkFanOut(b *testing.B) {
 			var left atomic.Int64
 			left.Store(int64(calls))
 			var wg sync.WaitGroup
+			before := cpu()
 			b.ResetTimer()
 			for w := range clients {
 				wg.Go(func() {
@@ -297,6 +298,7 @@ func BenchmarkFanOut(b *testing.B) {
 			b.StopTimer()
 			b.ReportMetric(float64(calls)/published.Seconds(), "published/s")
 			b.ReportMetric(float64(calls*fans)/b.Elapsed().Seconds(), "msgs/s")
+			b.ReportMetric(float64((cpu()-before).Microseconds())/float64(calls*fans), "cpu-us/msg")
 		})
 	}
 }

@@ -27,6 +27,8 @@ var suites = []struct{ pkg, bench, time string }{
 	{"./internal/server", "Accept|Drain", "5000x"},
 	{"./internal/server", "FirstByte", "1000x"},
 	{"./internal/server", "Throughput", "10x"},
+	{"./internal/server", "Queue|FIFO|FanOut", "500x"},
+	{"./internal/server", "EmptyPolls", "1x"},
 	{"./internal/sandbox/linux", "ColdStart", "40x"},
 	{"./internal/sandbox/linux", "IdleMemory", "1x"},
 	{"./internal/runtimes", "ColdStart", "20x"},
@@ -143,6 +145,7 @@ func rows() []row {
 			row{what: "throughput of a stream of 100 MiB, by " + by.what + ", to a reverse proxy", figure: server + "Throughput/" + by.name + " MB/s", base: server + "Throughput/proxy MB/s", decimals: 2, unit: "x"},
 		)
 	}
+	all = append(all, queueRows(server)...)
 	for _, n := range []string{"16", "128"} {
 		all = append(all, row{what: "durable commits, " + n + " writers, to raw Pebble", figure: kv + "Commit/kv/writers=" + n + " commits/s", base: kv + "Commit/raw/writers=" + n + " commits/s", aim: 0.7, decimals: 2, unit: "x"})
 	}
@@ -151,6 +154,45 @@ func rows() []row {
 	}
 	all = append(all, row{what: "authorization of an invocation, 50 statements", figure: "./internal/authorize AuthorizeInvoke/user/50_statements ns/op", aim: 20_000, most: true, unit: "ns"})
 	return all
+}
+
+// queueRows are those of queues and topics. Messages have 1 KiB.
+func queueRows(server string) (all []row) {
+	levels := []struct{ name, what string }{{"gate", "in-process"}, {"http", "over HTTP"}}
+	for _, by := range []struct{ n, what string }{{"1", "one by one"}, {"10", "by ten"}} {
+		for _, c := range []string{"1", "16", "128"} {
+			at := server + "Queue/c=" + c + "/by=" + by.n + "/"
+			for _, level := range levels {
+				for _, operation := range []struct{ name, what, base string }{
+					{"send", "messages sent", "send"}, {"receive", "messages received", "send"}, {"delete", "messages deleted", "send"}, {"cycle", "messages sent, received and deleted", "cycle"},
+				} {
+					r := row{what: operation.what + ", " + by.what + ", " + c + " clients, " + level.what + ", to commits of raw Pebble", decimals: 2, unit: "x",
+						figure: at + level.name + "/" + operation.name + " msgs/s", base: at + "raw/" + operation.base + " msgs/s"}
+					if operation.name == "send" && c != "1" {
+						r.aim = 0.7
+					}
+					all = append(all, r)
+				}
+			}
+			for _, operation := range []struct{ name, what string }{{"send", "sent"}, {"receive", "received"}, {"delete", "deleted"}, {"cycle", "sent, received and deleted"}} {
+				all = append(all, row{what: "messages " + operation.what + ", " + by.what + ", " + c + " clients, to moto_server", aim: 10, decimals: 1, unit: "x",
+					figure: at + "http/" + operation.name + " msgs/s", base: at + "moto/" + operation.name + " msgs/s"})
+			}
+		}
+		for _, groups := range []struct{ n, what string }{{"1", "one group"}, {"1000", "1,000 groups"}} {
+			for _, level := range levels {
+				at, raw := server+"FIFO/groups="+groups.n+"/by="+by.n+"/"+level.name, server+"Queue/c=16/by="+by.n+"/raw/"
+				all = append(all,
+					row{what: "FIFO messages sent, " + by.what + ", 16 clients, " + groups.what + ", " + level.what + ", to commits of raw Pebble", decimals: 2, unit: "x", figure: at + "/send msgs/s", base: raw + "send msgs/s"},
+					row{what: "FIFO messages received and deleted by ten, 16 clients, " + groups.what + ", " + level.what + ", sent " + by.what, unit: "/s", figure: at + "/drain msgs/s"})
+			}
+		}
+	}
+	return append(all,
+		row{what: "deliveries of a topic to ten queues, 16 clients, to commits of raw Pebble by ten", decimals: 2, unit: "x", figure: server + "FanOut/mayfly msgs/s", base: server + "FanOut/raw msgs/s"},
+		row{what: "deliveries of a topic to ten queues, 16 clients, to moto_server", aim: 10, decimals: 1, unit: "x", figure: server + "FanOut/mayfly msgs/s", base: server + "FanOut/moto msgs/s"},
+		row{what: "CPU seconds in 20 s of 1,000 clients that wait for a message, the idle server's off", aim: 0.2, most: true, decimals: 2, unit: "s", figure: server + "EmptyPolls cpu-s/20s", less: server + "EmptyPolls idle-cpu-s/20s"},
+	)
 }
 
 func table(results map[string]float64) {
