@@ -218,10 +218,10 @@ func (w *world) publish(in *snsapi.PublishInput) *snsapi.PublishOutput {
 }
 
 // rows counts the rows of a table.
-func (w *world) rows(table string) (n int) {
+func (w *world) rows(table ...any) (n int) {
 	w.t.Helper()
 	err := w.db.View(context.Background(), func(r kv.Reader) error {
-		for _, err := range r.Scan(kv.Prefix(table)) {
+		for _, err := range r.Scan(kv.Prefix(table...)) {
 			if err != nil {
 				return err
 			}
@@ -238,9 +238,16 @@ func (w *world) rows(table string) (n int) {
 // empty fails if anything is left of messages.
 func (w *world) empty() {
 	w.t.Helper()
-	for _, table := range []string{messageTable, pendingTable, "durable"} {
+	for _, table := range []string{messageTable, pendingTable} {
 		if n := w.rows(table); n != 0 {
 			w.t.Errorf("%d rows of %s are left", n, table)
+		}
+	}
+	for _, family := range []string{"work.sns", "work.sns.post", "work.sns.ordered"} {
+		for _, kind := range []string{"h", "b"} {
+			if n := w.rows("queue", family, kind); n != 0 {
+				w.t.Errorf("%d rows of %s are left", n, family)
+			}
 		}
 	}
 }
