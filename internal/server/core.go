@@ -203,6 +203,7 @@ func (c *core) start() {
 
 // stop ends everything in good order: invocations end, until ctx does, and what they printed and cost is stored.
 func (c *core) stop(ctx context.Context) error {
+	c.sqs.EndPolls()
 	c.stopMappings() // first, so that they take nothing that no function would get any more
 	c.fleet.Stop(ctx)
 	c.stopServices()

@@ -292,21 +292,18 @@ func (s *Service) runMoves(ctx context.Context) {
 		}
 	}
 	start()
-	for ctx.Err() == nil || running > 0 {
-		done := ctx.Done()
-		if ctx.Err() != nil {
-			done = nil
-		}
+	for ctx.Err() == nil {
 		select {
 		case <-s.moves:
-			if ctx.Err() == nil {
-				start()
-			}
+			start()
 		case key := <-ended:
 			running--
 			delete(movers, key)
-		case <-done:
+		case <-ctx.Done():
 		}
+	}
+	for ; running > 0; running-- {
+		<-ended
 	}
 }
 

@@ -133,7 +133,7 @@ func (s *Service) receive(ctx context.Context, q *queueState, a *asked, began ti
 	if q.settings.redrive != nil {
 		t.Dead = func(tx kv.Tx, d *queue.Delivery) (bool, error) { return s.bury(tx, q, d) }
 	}
-	ds, err := q.messages.Take(ctx, t)
+	ds, err := s.take(ctx, q, t)
 	if errors.Is(err, queue.ErrInFlight) {
 		if q.settings.fifo || wait > 0 {
 			return nil, s.sleep(ctx, wait-time.Since(began))
@@ -146,7 +146,22 @@ func (s *Service) receive(ctx context.Context, q *queueState, a *asked, began ti
 	return ds, err
 }
 
-// sleep waits, if there is anything to wait for, and until ctx ends at most.
+// take takes messages. It waits until EndPolls at most.
+func (s *Service) take(ctx context.Context, q *queueState, t queue.Take) ([]queue.Delivery, error) {
+	if t.Wait <= 0 {
+		return q.messages.Take(ctx, t)
+	}
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closing, cancel)()
+	ds, err := q.messages.Take(waiting, t)
+	if err != nil && s.closing.Err() != nil && ctx.Err() == nil {
+		return nil, nil
+	}
+	return ds, err
+}
+
+// sleep waits, if there is anything to wait for, until ctx ends or EndPolls at most.
 func (s *Service) sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
@@ -155,10 +170,10 @@ func (s *Service) sleep(ctx context.Context, d time.Duration) error {
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
+	case <-s.closing.Done():
 	case <-ctx.Done():
-		return ctx.Err()
 	}
+	return ctx.Err()
 }
 
 // bury moves a message that was received too often to the dead-letter queue, in the transaction that takes it. If there is none any more

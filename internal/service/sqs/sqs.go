@@ -28,6 +28,9 @@ type Service struct {
 	moves  chan struct{} // tells runMoves of new and changed tasks
 
 	arrivals arrivals
+
+	closing  context.Context // ended by EndPolls
+	endPolls context.CancelFunc
 }
 
 // New returns a service on the store.
@@ -40,8 +43,12 @@ func New(d Deps) (*Service, error) {
 	}
 	s := &Service{db: d.DB, log: d.Log, moves: make(chan struct{}, 1)}
 	s.queues = queue.New(d.DB, "sqs", queue.Options{Ready: s.ready})
+	s.closing, s.endPolls = context.WithCancel(context.Background())
 	return s, nil
 }
+
+// EndPolls has receives that wait answer now, with nothing, and no receive waits from now on. It is for a server that stops.
+func (s *Service) EndPolls() { s.endPolls() }
 
 // Register makes the service the handler of its operations in m. What AWS's model requires the service checks itself, since SQS has its own
 // words for what is missing or unknown.

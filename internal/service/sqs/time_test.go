@@ -173,6 +173,28 @@ func TestLongPolls(t *testing.T) {
 	})
 }
 
+// A server that stops lets nobody wait.
+func TestEndPolls(t *testing.T) {
+	timed(t, func(w *world) {
+		url := w.create("q", map[string]string{"ReceiveMessageWaitTimeSeconds": "20"})
+		began := time.Now()
+		go func() {
+			time.Sleep(3 * time.Second)
+			w.s.EndPolls()
+		}()
+		w.wantBodies(url, "")
+		if d := time.Since(began); d != 3*time.Second {
+			w.t.Errorf("after %s", d)
+		}
+		w.wantBodies(url, "")
+		w.send(url, "a")
+		w.wantBodies(url, "a")
+		if d := time.Since(began); d != 3*time.Second {
+			w.t.Errorf("after %s", d)
+		}
+	})
+}
+
 // A poll whose caller goes away takes nothing with it.
 func TestPollGivenUp(t *testing.T) {
 	timed(t, func(w *world) {
