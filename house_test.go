@@ -81,7 +81,7 @@ const policy = `
 	# L5: faces
 	internal/edge   : internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/call internal/credential internal/lang/httpevent
 	internal/server : internal/...
-	internal/cli    : internal/authorize internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/credential internal/edge internal/meter internal/server internal/service/kinesis
+	internal/cli    : internal/authorize internal/eventsource internal/aws/api/... internal/aws/protocol internal/aws/sigv4 internal/credential internal/edge internal/meter internal/server internal/service/kinesis
 	cmd/mayfly      : internal/cli internal/sandbox/linux
 	examples/...    :
 	test/...        : internal/... cmd/...

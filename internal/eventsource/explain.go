@@ -185,7 +185,7 @@ func (s *stream) explain(ctx context.Context, id string) (Outcome, error) {
 		}
 	}
 	for _, sh := range shards {
-		page, err := s.source.Read(ctx, sh.id, Position{After: before}, 1)
+		page, err := s.find(ctx, sh.id, id, before)
 		if errors.Is(err, ErrExpired) || errors.Is(err, ErrGone) {
 			continue
 		}
@@ -213,6 +213,14 @@ func (s *stream) explain(ctx context.Context, id string) (Outcome, error) {
 		return Outcome{State: Processed, Shard: sh.id}, nil
 	}
 	return Outcome{State: Unknown}, nil
+}
+
+// find reads the record of a shard with a sequence number, or the one behind the number before.
+func (s *stream) find(ctx context.Context, shard, id, before string) (Page, error) {
+	if f, ok := s.source.(Finder); ok {
+		return f.Find(ctx, shard, id)
+	}
+	return s.source.Read(ctx, shard, Position{After: before}, 1)
 }
 
 func firstOf(s []string) string {

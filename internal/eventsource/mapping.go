@@ -75,19 +75,19 @@ const (
 
 // Metrics counts since the engine has the mapping.
 type Metrics struct {
-	Polled      int64 // records read
-	Filtered    int64 // dropped by the filter
-	Batches     int64 // invocations
-	Invoked     int64 // records in them
-	Failed      int64 // records in invocations that failed
-	Retries     int64 // invocations that were not the first of their records
-	Throttles   int64
-	Deleted     int64 // messages deleted after success or by the filter
-	Dropped     int64 // records given up
-	Delivered   int64 // records of given-up batches that reached the destination's queue
-	Bisected    int64
-	Errors      int64         // reads that failed
-	IteratorAge time.Duration // age of the last record of the last batch when it was invoked
-	WindowState int           // bytes, the largest of all shards
-	InFlight    int           // batches now
+	Polled      int64         `json:"polled"`   // records read
+	Filtered    int64         `json:"filtered"` // dropped by the filter
+	Batches     int64         `json:"batches"`  // invocations
+	Invoked     int64         `json:"invoked"`  // records in them
+	Failed      int64         `json:"failed"`   // records in invocations that failed
+	Retries     int64         `json:"retries"`  // invocations that were not the first of their records
+	Throttles   int64         `json:"throttles"`
+	Deleted     int64         `json:"deleted"`   // messages deleted after success or by the filter
+	Dropped     int64         `json:"dropped"`   // records given up
+	Delivered   int64         `json:"delivered"` // records of given-up batches that reached the destination's queue
+	Bisected    int64         `json:"bisected"`
+	Errors      int64         `json:"errors"`           // reads that failed
+	IteratorAge time.Duration `json:"iteratorAgeNanos"` // age of the last record of the last batch when it was invoked
+	WindowState int           `json:"windowStateBytes"` // bytes, the largest of all shards
+	InFlight    int           `json:"inFlight"`         // batches now
 }

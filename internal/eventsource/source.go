@@ -75,6 +75,12 @@ type Stream interface {
 	Read(ctx context.Context, shard string, from Position, max int) (Page, error)
 }
 
+// Finder is a Stream that cannot read from behind a sequence number that no record has.
+type Finder interface {
+	// Find returns a page that begins with the record that has the sequence number, or an empty one if the shard has none such.
+	Find(ctx context.Context, shard, id string) (Page, error)
+}
+
 // Shard is a shard of a stream.
 type Shard struct {
 	ID      string

@@ -127,6 +127,34 @@ func (s *stream) Read(ctx context.Context, shard string, from eventsource.Positi
 	}
 }
 
+// Find implements eventsource.Finder.
+func (s *stream) Find(ctx context.Context, shard, id string) (page eventsource.Page, err error) {
+	role, err := s.roles.May(ctx, s.function, s.reading, s.source)
+	if err != nil {
+		return page, err
+	}
+	ctx = call.AsService(ctx, "lambda", s.account, s.region)
+	at, err := kinesisapi.GetShardIterator.Call(ctx, s.caller, &kinesisapi.GetShardIteratorInput{
+		StreamARN: &s.arn, ShardId: &shard, ShardIteratorType: new("AT_SEQUENCE_NUMBER"), StartingSequenceNumber: &id,
+	})
+	if apierr.Code(err) == "InvalidArgumentException" { // a number of another shard, or of none
+		return page, nil
+	}
+	if err != nil {
+		return page, streamError(err)
+	}
+	out, err := kinesisapi.GetRecords.Call(ctx, s.caller, &kinesisapi.GetRecordsInput{ShardIterator: at.ShardIterator, Limit: new(int32(1))})
+	if err != nil {
+		return page, streamError(err)
+	}
+	for i := range out.Records {
+		if *out.Records[i].SequenceNumber == id {
+			page.Records = append(page.Records, s.record(shard, role, &out.Records[i]))
+		}
+	}
+	return page, nil
+}
+
 func (s *stream) iterate(ctx context.Context, shard string, from eventsource.Position) (string, error) {
 	in := &kinesisapi.GetShardIteratorInput{StreamARN: &s.arn, ShardId: &shard}
 	switch {

@@ -204,6 +204,10 @@ func shards(iterators *[]string, expire *bool) *smithy.Mux {
 		from := *in.ShardIteratorType
 		token := "0"
 		switch {
+		case in.StartingSequenceNumber != nil && *in.StartingSequenceNumber > "3":
+			return nil, kinesisapi.ErrInvalidArgumentException("no such number")
+		case *in.ShardIteratorType == "AT_SEQUENCE_NUMBER":
+			token = string((*in.StartingSequenceNumber)[0] - 1)
 		case in.StartingSequenceNumber != nil:
 			from += " " + *in.StartingSequenceNumber
 			token = *in.StartingSequenceNumber
@@ -283,6 +287,12 @@ func TestStream(t *testing.T) {
 		`","awsRegion":"eu-central-1","eventSourceARN":"` + streamID + `/consumer/c:1"}`
 	if string(r.JSON) != want || string(r.Data) != "hello" || r.Key != "k" || r.Arrival.UnixMilli() != 1545084650987 {
 		t.Errorf("record\n%s\nwant\n%s", r.JSON, want)
+	}
+	finder := st.(eventsource.Finder)
+	for id, found := range map[string]int{"2": 1, "9": 0} {
+		if page, err := finder.Find(ctx, "b", id); err != nil || len(page.Records) != found {
+			t.Errorf("found %+v, %v", page, err)
+		}
 	}
 	gone := open[eventsource.Stream](t, shards(&iterators, &expire), &eventsource.Mapping{SourceARN: streamID + "2"})
 	if _, err := gone.Shards(ctx); !errors.Is(err, eventsource.ErrGone) {

@@ -268,6 +268,29 @@ func (s *Service) listEventSourceMappings(ctx context.Context, in *lambdaapi.Lis
 	return out, nil
 }
 
+// Mappings lists the event source mappings of an account, in all regions.
+func (s *Service) Mappings(ctx context.Context, account string) (all []*lambdaapi.EventSourceMappingConfiguration, err error) {
+	err = s.db.View(ctx, func(r kv.Reader) error {
+		all = nil
+		for e, err := range r.Scan(kv.Prefix(mappingPrefix, account)) {
+			if err != nil {
+				return err
+			}
+			c := scope{account: account}
+			if err := kv.Decode(e.Key, nil, nil, &c.region, nil); err != nil {
+				return err
+			}
+			m, err := get[mapping](r, e.Key)
+			if err != nil {
+				return err
+			}
+			all = append(all, s.describeMapping(c, m))
+		}
+		return nil
+	})
+	return all, err
+}
+
 func (s *Service) updateEventSourceMapping(ctx context.Context, in *lambdaapi.UpdateEventSourceMappingInput) (*lambdaapi.EventSourceMappingConfiguration, error) {
 	c := scopeOf(ctx)
 	// change makes of a mapping what the call asks for.

@@ -51,3 +51,12 @@ func compileFilters(kind *sourceKind, texts []string) (eventsource.Filter, error
 	}
 	return all, nil
 }
+
+// ParseFilter compiles a pattern as a mapping of an event source, named by its ARN, would have it.
+func ParseFilter(source, pattern string) (eventsource.Filter, error) {
+	kind, err := kindOf(source, false)
+	if err != nil {
+		return nil, err
+	}
+	return compileFilters(kind, []string{pattern})
+}
