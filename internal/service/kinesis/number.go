@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/bits"
 	"strconv"
+	"strings"
 )
 
 // A sequence number is an integer of 186 bits, written in decimal, which makes 56 digits that begin with 49:
@@ -94,10 +95,10 @@ func shardID(index uint32) string {
 	return "shardId-000000000000"[:20-len(s)] + s
 }
 
-// parseShardID reads a shard's index. AWS takes the number alone as well.
+// parseShardID reads a shard's index. AWS takes the number alone as well, and what stands before a hyphen may be anything.
 func parseShardID(s string) (uint32, bool) {
-	if len(s) > 8 && s[:8] == "shardId-" {
-		s = s[8:]
+	if _, number, ok := strings.Cut(s, "-"); ok {
+		s = number
 	}
 	n, err := strconv.ParseUint(s, 10, 31)
 	return uint32(n), err == nil

@@ -84,12 +84,14 @@ func TestShardID(t *testing.T) {
 			t.Errorf("%s is %d", id, got)
 		}
 	}
-	for _, bad := range []string{"", "shardId-", "shardId-x", "shard-1", "shardId-4294967296", "shardId--1"} {
+	for _, bad := range []string{"", "shardId-", "shardId-x", "shardId-4294967296", "shardId--1"} {
 		if _, ok := parseShardID(bad); ok {
 			t.Errorf("%q is a shard", bad)
 		}
 	}
-	if n, ok := parseShardID("7"); !ok || n != 7 {
-		t.Error("a number alone is no shard")
+	for _, short := range []string{"7", "shardId-7", "x-00007", "-7"} {
+		if n, ok := parseShardID(short); !ok || n != 7 {
+			t.Errorf("%q is no shard", short)
+		}
 	}
 }

@@ -96,7 +96,11 @@ func (s *Service) position(ctx context.Context, st *stream, sh *shard, kind stri
 }
 
 func (s *Service) getRecords(ctx context.Context, in *kinesisapi.GetRecordsInput) (*kinesisapi.GetRecordsOutput, error) {
-	arn, it, at, err := s.unsealIterator(*in.ShardIterator)
+	token := *in.ShardIterator
+	if n := len(token); n > 2 && token[0] == '"' && token[n-1] == '"' {
+		token = token[1 : n-1] // as AWS does
+	}
+	arn, it, at, err := s.unsealIterator(token)
 	now := time.Now()
 	switch {
 	case err == errExpired:

@@ -171,16 +171,12 @@ func (s *Service) mergeShards(ctx context.Context, in *kinesisapi.MergeShardsInp
 				return err
 			}
 		}
-		low, high := a, b
-		if high.First.less(low.First) {
-			low, high = high, low
-		}
-		if low == high || low.Last.next() != high.First {
+		if a == b || a.Last.next() != b.First { // nor does AWS take them the other way round
 			return kinesisapi.ErrInvalidArgumentException("Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
 				shardID(a.index), shardID(b.index), name.name, name.account)
 		}
 		p := newPlan(st)
-		p.add(low.First, high.Last, a, b) // the parent is the one that is named first
+		p.merge(a, b)
 		return p.begin(tx)
 	})
 }

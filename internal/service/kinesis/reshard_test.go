@@ -52,12 +52,13 @@ func TestSplitAndMerge(t *testing.T) {
 	fail(w, kinesisapi.MergeShards, merge(0, 0), "InvalidArgumentException", "adjacent")
 	fail(w, kinesisapi.MergeShards, merge(0, 1), "InvalidArgumentException", "already been merged or split")
 	fail(w, kinesisapi.MergeShards, merge(0, 8), "ResourceNotFoundException", "shardId-000000000008")
-	do(w, kinesisapi.MergeShards, merge(2, 0))
+	fail(w, kinesisapi.MergeShards, merge(2, 0), "InvalidArgumentException", "adjacent")
+	do(w, kinesisapi.MergeShards, merge(0, 2))
 	w.active("s")
 	shards = w.shards("s")
 	m := shards[4]
 	want(t, "merged", fmt.Sprint(*m.ShardId, *m.ParentShardId, *m.AdjacentParentShardId, *m.HashKeyRange.StartingHashKey, *m.HashKeyRange.EndingHashKey),
-		"shardId-000000000004shardId-000000000002shardId-0000000000000255211775190703847597530955573826158591")
+		"shardId-000000000004shardId-000000000000shardId-0000000000020255211775190703847597530955573826158591")
 	// An iterator behind the end of a shard ends at once.
 	it := w.iterator(kinesisapi.GetShardIteratorInput{ShardId: sh(1), ShardIteratorType: new("LATEST")})
 	if g := do(w, kinesisapi.GetRecords, kinesisapi.GetRecordsInput{ShardIterator: it}); g.NextShardIterator != nil || len(g.Records) != 0 || len(g.ChildShards) != 2 {

@@ -2,7 +2,6 @@ package kinesis
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
@@ -25,8 +24,11 @@ func (s *Service) createStream(ctx context.Context, in *kinesisapi.CreateStreamI
 	info := call.From(ctx)
 	name := ref{info.Account, info.Region, *in.StreamName}
 	mode := kinesisapi.StreamModeProvisioned
-	if in.StreamModeDetails != nil {
+	switch {
+	case in.StreamModeDetails != nil:
 		mode = *in.StreamModeDetails.StreamMode
+	case in.ShardCount == nil:
+		mode = kinesisapi.StreamModeOnDemand
 	}
 	shards := int(or(in.ShardCount, 1))
 	switch {
@@ -256,16 +258,4 @@ func tokenError(err error) error {
 		return kinesisapi.ErrExpiredNextTokenException("The NextToken has expired: it is valid for %d seconds.", int(tokenLife.Seconds()))
 	}
 	return kinesisapi.ErrInvalidArgumentException("The NextToken is not valid.")
-}
-
-// isTag reports whether a text has only what tags may have.
-func isTag(s string) bool {
-	for _, r := range s {
-		switch {
-		case strings.ContainsRune("_.:/=+-@,", r), isLetter(r):
-		default:
-			return false
-		}
-	}
-	return true
 }

@@ -15,7 +15,7 @@ func TestStream(t *testing.T) {
 	defer end()
 	s := new("s")
 	fail(w, kinesisapi.DescribeStream, kinesisapi.DescribeStreamInput{StreamName: s}, "ResourceNotFoundException", "Stream s under account 123456789012 not found.")
-	fail(w, kinesisapi.CreateStream, kinesisapi.CreateStreamInput{StreamName: s}, "InvalidArgumentException", "ShardCount must be specified")
+	fail(w, kinesisapi.CreateStream, kinesisapi.CreateStreamInput{StreamName: s, StreamModeDetails: &kinesisapi.StreamModeDetails{StreamMode: new("PROVISIONED")}}, "InvalidArgumentException", "ShardCount must be specified")
 	fail(w, kinesisapi.CreateStream, kinesisapi.CreateStreamInput{StreamName: s, ShardCount: new(int32(0))}, "ValidationException", "'shardCount'")
 	fail(w, kinesisapi.CreateStream, kinesisapi.CreateStreamInput{StreamName: new("a b"), ShardCount: new(int32(1))}, "ValidationException", "'streamName'")
 	fail(w, kinesisapi.CreateStream, kinesisapi.CreateStreamInput{StreamName: s, ShardCount: new(int32(20_001))}, "LimitExceededException", "Number of additional shards that would have resulted from this request: 20001.")
@@ -186,7 +186,8 @@ func TestTagsAndPolicies(t *testing.T) {
 	do(w, kinesisapi.UntagResource, kinesisapi.UntagResourceInput{ResourceARN: arn, TagKeys: []string{"b"}})
 	tags := do(w, kinesisapi.ListTagsForResource, kinesisapi.ListTagsForResourceInput{ResourceARN: arn}).Tags
 	want(t, "tags", fmt.Sprint(*tags[0].Key, *tags[1].Key, len(tags)), "cd2")
-	fail(w, kinesisapi.AddTagsToStream, kinesisapi.AddTagsToStreamInput{StreamName: s, Tags: map[string]string{"a;": "1"}}, "InvalidArgumentException", "illegal characters")
+	fail(w, kinesisapi.AddTagsToStream, kinesisapi.AddTagsToStreamInput{StreamName: s, Tags: map[string]string{"a;": "1"}}, "InvalidArgumentException", "Some tags contain invalid characters.")
+	fail(w, kinesisapi.AddTagsToStream, kinesisapi.AddTagsToStreamInput{StreamName: s, Tags: map[string]string{"a": "1%"}}, "InvalidArgumentException", "illegal characters")
 	many := map[string]string{}
 	for i := range 49 {
 		many[fmt.Sprint(i)] = ""

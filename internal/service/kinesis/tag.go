@@ -14,12 +14,18 @@ import (
 // maxTags is how many tags a stream or consumer has at most.
 const maxTags = 50
 
-func isLetter(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) || unicode.IsSpace(r) }
+// noTag reports whether a tag must not have a character.
+func noTag(r rune) bool {
+	return !unicode.In(r, unicode.Letter, unicode.Mark, unicode.Digit) && !strings.ContainsRune(" _.:/=+-%@", r)
+}
 
 // checkTags refuses tags that AWS does not take.
 func checkTags(name ref, tags map[string]string) error {
 	for k, v := range tags {
-		if !isTag(k) || !isTag(v) {
+		if strings.ContainsFunc(k+v, noTag) {
+			return kinesisapi.ErrInvalidArgumentException("Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - %% @.")
+		}
+		if strings.Contains(k+v, "%") {
 			return kinesisapi.ErrInvalidArgumentException("Failed to add tags to stream %s under account %s because some tags contained illegal characters. "+
 				"The allowed characters are Unicode letters, white-spaces, '_',',','/','=','+','-','@'.", name.name, name.account)
 		}

@@ -25,10 +25,13 @@ class SourceCase(StreamCase, QueueCase):
         return got
 
     def unmap(self, uuid):
-        try:
-            lam.delete_event_source_mapping(UUID=uuid)
-        except lam.exceptions.ResourceNotFoundException:
-            return
+        while True:
+            try:
+                return lam.delete_event_source_mapping(UUID=uuid)
+            except lam.exceptions.ResourceNotFoundException:
+                return None
+            except lam.exceptions.ResourceInUseException:  # it is being changed
+                time.sleep(0.02)
 
     def state(self, uuid, wanted):
         deadline = time.monotonic() + 60
