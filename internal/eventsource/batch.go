@@ -8,9 +8,13 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 )
 
+// maxAhead is how many invocations of a lane may have ended without being stored before the next begins. With two an invocation and a commit run side
+// by side, and a crash repeats no more than the last two batches and the one in flight.
+const maxAhead = 2
+
 // advance starts the next invocation of a lane, or returns when there may be one.
 func (s *shard) advance(m *Mapping, l *lane, now time.Time) (wait time.Time) {
-	if l.busy {
+	if l.busy || l.ahead >= maxAhead {
 		return
 	}
 	for {
@@ -256,6 +260,8 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 	it.troubles = 0
 	it.invokes++
 	it.request, it.response = a.RequestID, answered(a)
+	l.ahead++
+	s.dirty = true
 	if a.FunctionError != "" {
 		it.message = string(a.Payload[:min(len(a.Payload), maxMessage)])
 		s.fail(m, l, it, now)
@@ -273,7 +279,6 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 		s.fail(m, l, it, now)
 		return
 	}
-	s.dirty = true
 	s.keep(l, it, r.state)
 	if at == len(it.records) {
 		t.ok(0)
@@ -330,7 +335,6 @@ func (l *lane) replaceFrom(n int, others ...*item) {
 
 // fail counts a failure of the whole of an item: it is split, tried again later, or given up.
 func (s *shard) fail(m *Mapping, l *lane, it *item, now time.Time) {
-	s.dirty = true
 	s.stream.tally.failed(max(len(it.records), 1))
 	if n := len(it.records); m.Bisect && n > 1 {
 		s.split(l, it)

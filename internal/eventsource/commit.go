@@ -36,8 +36,8 @@ func (s *shard) row() *shardRow {
 	return r
 }
 
-// startCommit stores the state if it has changed, together with what was given up. One commit of a shard runs at a time, and
-// invocations do not wait for it: after a crash what followed the last one is done again.
+// startCommit stores the state if it has changed, together with what was given up. One commit of a shard runs at a time, beside invocations:
+// after a crash what followed the last one is done again.
 func (s *shard) startCommit(now time.Time) (wait time.Time) {
 	if s.committing || !s.dirty {
 		return
@@ -68,6 +68,9 @@ func (s *shard) startCommit(now time.Time) (wait time.Time) {
 		if d := m.delivery(s.id, x, now); d != nil {
 			deliveries = append(deliveries, d)
 		}
+	}
+	for _, l := range s.lanes {
+		l.stores = l.ahead
 	}
 	started := s.spawn(func(ctx context.Context) {
 		// What was decided is stored even while the engine stops.
@@ -111,6 +114,10 @@ func (s *shard) committed(err error, closed []int64, losses []*loss, states map[
 		s.step()
 		s.unlock()
 		return false
+	}
+	for _, l := range s.lanes {
+		l.ahead -= l.stores
+		l.stores = 0
 	}
 	drained := s.drained && !s.dirty
 	s.step()

@@ -71,7 +71,8 @@ type lane struct {
 	bytes  int      // of buffer
 	end    string   // the last record of restored items: up to it records belong to those or are done
 	busy   bool     // an invocation of items[0] is in flight
-	tried  bool     // the invocation in flight is not the first of its records
+	ahead  int      // invocations that ended and are not stored
+	stores int      // those of them that the commit under way stores
 }
 
 // waiter is a record with the time at which it was read, from which the batching window counts.

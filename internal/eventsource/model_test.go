@@ -76,9 +76,9 @@ func firstFailure(fails map[string]int, ids []string) int {
 // TestModel compares the engine with the specification: at random parameters and failures, with the engine stopped and started at random times, every lane's invocations are
 // those of the specification, one for one.
 func TestModel(t *testing.T) {
-	rounds := 300
+	rounds := 100
 	if testing.Short() {
-		rounds = 50
+		rounds = 25
 	}
 	for seed := range uint64(rounds) {
 		synctest.Test(t, func(t *testing.T) { model(t, seed) })
@@ -175,9 +175,9 @@ func model(t *testing.T, seed uint64) {
 // TestQueueModel: at random parameters and failures, with the engine stopped and started, every message of a queue is processed or given up, groups keep
 // their order, and nothing is left.
 func TestQueueModel(t *testing.T) {
-	rounds := 200
+	rounds := 60
 	if testing.Short() {
-		rounds = 30
+		rounds = 15
 	}
 	for seed := range uint64(rounds) {
 		synctest.Test(t, func(t *testing.T) { queueModel(t, seed) })
