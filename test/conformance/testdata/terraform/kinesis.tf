@@ -3,8 +3,6 @@ resource "aws_kinesis_stream" "events" {
   shard_count               = var.memory == 128 ? 1 : 2
   retention_period          = var.memory == 128 ? 24 : 48
   shard_level_metrics       = ["IncomingBytes", "OutgoingBytes"]
-  encryption_type           = "KMS"
-  kms_key_id                = "alias/aws/kinesis"
   enforce_consumer_deletion = true
   tags                      = { kind = "stream" }
 }
