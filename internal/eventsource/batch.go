@@ -185,9 +185,16 @@ func (m *Mapping) expiry(it *item) (t time.Time) {
 	return t
 }
 
-// expire gives up the leading records of a lane's first item that are too old, and reports whether there were any.
+// expire gives up the leading records of a lane's first item that are too old, or the end of a window that failed for so long, and reports
+// whether there were any.
 func (s *shard) expire(m *Mapping, l *lane, now time.Time) bool {
 	it := l.items[0]
+	if w := s.windows[it.window]; it.final && it.invokes > 0 && m.MaxAge > 0 && w != nil && now.Sub(w.End) >= m.MaxAge {
+		s.lose(&loss{condition: expired, invokes: it.invokes + 1, request: it.request, message: it.message})
+		s.over(it)
+		l.replace()
+		return true
+	}
 	n := 0
 	for n < len(it.records) && m.MaxAge > 0 && now.Sub(it.records[n].Arrival) >= m.MaxAge {
 		n++

@@ -213,6 +213,32 @@ func TestWindowEndFails(t *testing.T) {
 	})
 }
 
+// The end of a window that fails for longer than records may grow old is given up, and the shard goes on.
+func TestWindowEndExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStream("0")
+		w := newWorld(t, s, func(c invocation) (string, error) {
+			if c.Final && c.Window.Start == "2000-01-01T00:00:00Z" {
+				return "", errFunction
+			}
+			return `{"state":{}}`, nil
+		})
+		defer w.close()
+		w.set(mapping(func(m *Mapping) { m.Aggregate.Size, m.MaxAge, m.OnFailure = 10*time.Second, time.Minute, deadARN }))
+		s.put("0", "k", "a")
+		time.Sleep(40 * time.Second)
+		s.put("0", "k", "b")
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		got := w.batches()
+		w.expect("last", strings.Join(got[len(got)-2:], "|"), "b|")
+		w.expect("rows", w.rows(), 2) // of the shard, and what was given up
+		if len(w.dead) != 1 || w.dead[0].RequestContext.Condition != expired || w.dead[0].Kinesis.Size != 0 {
+			t.Errorf("destination %+v", w.dead)
+		}
+	})
+}
+
 // When a shard ends its windows do, too.
 func TestWindowEndOfShard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
