@@ -14,10 +14,10 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 )
 
-// BenchmarkFanOut publishes messages of 1 KiB to a topic with ten queues, through the gate. What is counted are messages that
+// BenchmarkTopic publishes messages of 1 KiB to a topic with ten queues, through the gate. What is counted are messages that
 // were acknowledged, with all their deliveries durable, and at "delivered" those that are in all ten queues, from the first publish
 // to the last delivery. "raw" is synced commits of the message alone to Pebble, "signed" the envelope, of which each is signed once.
-func BenchmarkFanOut(b *testing.B) {
+func BenchmarkTopic(b *testing.B) {
 	for _, clients := range []int{1, 16, 128} {
 		b.Run(fmt.Sprintf("c=%d/raw", clients), func(b *testing.B) { rawCommits(b, clients, 1, false) })
 		for _, form := range []string{"plain", "signed"} {
@@ -57,7 +57,7 @@ func fanOut(b *testing.B, clients int, raw bool) {
 		}
 	}
 	begin := time.Now()
-	spread(b, clients, b.N, 1, func(int) (int, error) {
+	spread(b, clients, b.N, func(int) (int, error) {
 		_, err := snsapi.Publish.Call(q.ctx, q.caller, &snsapi.PublishInput{TopicArn: topic.TopicArn, Message: &queueBody})
 		return 1, err
 	})
