@@ -116,7 +116,7 @@ func (q *Queue) reportLocked(e *entry) {
 	}
 	q.delayed[e.id.Due/int64(time.Second)]++
 	switch {
-	case e.id.before(q.late) || q.busy != nil:
+	case e.id.before(q.late) || q.busy != nil || q.phase == loading: // the load has yet to say what is late
 		q.holdLocked(e)
 	case q.nextLate == 0 || e.id.Due < q.nextLate:
 		q.delayLocked(e)

@@ -102,7 +102,7 @@ func queueOperations(b *testing.B, clients, n int, open func(*testing.B, int) qu
 	_, moto := q.(motoClient)
 	calls := func(b *testing.B) int {
 		if moto { // is slow, and more calls would tell no more
-			return min(b.N, 100)
+			return min(b.N, 200/(n+1))
 		}
 		return b.N
 	}
