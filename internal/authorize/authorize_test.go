@@ -2,6 +2,8 @@ package authorize
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/iamapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/logsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/stsapi"
@@ -112,6 +115,20 @@ func bobWith(t testing.TB, statements ...string) *world {
 	}, policies: map[string]*iampolicy.Compiled{}, tags: map[string]map[string]string{}, managed: map[string]*iampolicy.Compiled{}}
 }
 
+const streamARN = "arn:aws:kinesis:us-east-1:" + account + ":stream/s"
+
+// An iterator of another account's stream leads there, also for root.
+func TestIteratorOfAnotherAccount(t *testing.T) {
+	in := &kinesisapi.GetRecordsInput{ShardIterator: new(base64.StdEncoding.EncodeToString([]byte("arn:aws:kinesis:us-east-1:" + other + ":stream/s\x00sealed")))}
+	root := call.Principal{Type: call.Root, ARN: "arn:aws:iam::" + account + ":root", UserID: account}
+	a := newAuthorizer(t, bobWith(t, allow("*", "*")), Deps{})
+	for _, p := range []call.Principal{bob(), root} {
+		if e, ok := errors.AsType[*apierr.Error](a.Authorize(as(t, p), kinesisapi.GetRecords.Info, in)); !ok || e.Code != "AccessDeniedException" {
+			t.Errorf("%s: %v", p.ARN, e)
+		}
+	}
+}
+
 var invoke = &lambdaapi.InvokeInput{FunctionName: new("f")}
 
 func TestResources(t *testing.T) {
@@ -148,6 +165,15 @@ func TestResources(t *testing.T) {
 		{iamapi.GetPolicy.Info, &iamapi.GetPolicyInput{PolicyArn: new("arn:aws:iam::aws:policy/X")}, "iam:GetPolicy arn:aws:iam::aws:policy/X"},
 		{stsapi.AssumeRole.Info, &stsapi.AssumeRoleInput{RoleArn: new(roleARN), SourceIdentity: new("me")}, "sts:AssumeRole " + roleARN + ", sts:SetSourceIdentity " + roleARN},
 		{stsapi.GetCallerIdentity.Info, &stsapi.GetCallerIdentityInput{}, ""},
+		{kinesisapi.PutRecord.Info, &kinesisapi.PutRecordInput{StreamName: new("s")}, "kinesis:PutRecord " + streamARN},
+		{kinesisapi.PutRecord.Info, &kinesisapi.PutRecordInput{StreamARN: new(streamARN)}, "kinesis:PutRecord " + streamARN},
+		{kinesisapi.PutRecord.Info, &kinesisapi.PutRecordInput{StreamId: new("aaaaaaaaaaaaaaaaaaaa-aaa")}, "kinesis:PutRecord *"},
+		{kinesisapi.CreateStream.Info, &kinesisapi.CreateStreamInput{StreamName: new("s"), Tags: map[string]string{"a": "b"}}, "kinesis:CreateStream " + streamARN + ", kinesis:AddTagsToStream " + streamARN},
+		{kinesisapi.GetRecords.Info, &kinesisapi.GetRecordsInput{ShardIterator: new(base64.StdEncoding.EncodeToString([]byte(streamARN + "\x00sealed")))}, "kinesis:GetRecords " + streamARN},
+		{kinesisapi.GetRecords.Info, &kinesisapi.GetRecordsInput{ShardIterator: new("AAAA")}, "kinesis:GetRecords *"},
+		{kinesisapi.ListShards.Info, &kinesisapi.ListShardsInput{NextToken: new(base64.StdEncoding.EncodeToString([]byte(streamARN + "\x00sealed")))}, "kinesis:ListShards " + streamARN},
+		{kinesisapi.SubscribeToShard.Info, &kinesisapi.SubscribeToShardInput{ConsumerARN: new(streamARN + "/consumer/c:1")}, "kinesis:SubscribeToShard " + streamARN + "/consumer/c:1"},
+		{kinesisapi.DescribeStreamConsumer.Info, &kinesisapi.DescribeStreamConsumerInput{StreamARN: new(streamARN), ConsumerName: new("c")}, "kinesis:DescribeStreamConsumer " + streamARN + "/consumer/c:*"},
 	} {
 		w := bobWith(t, allow("*", "*"))
 		// Trust policies and other accounts say yes to everything, so that all is asked.

@@ -34,6 +34,8 @@ var suites = []struct{ pkg, bench, time string }{
 	{"./internal/runtimes", "ColdStart", "20x"},
 	{"./internal/runtimeapi", "Invoke$|InvokeProcess", "3000x"},
 	{"./internal/kv/pebblekv", "Commit", "3000x"},
+	{"./internal/service/kinesis", "Put", "1000x"},
+	{"./internal/service/kinesis", "Get|Wake", "1000x"},
 	{"./internal/lang/iampolicy", "Evaluate", "20000x"},
 	{"./internal/authorize", "AuthorizeInvoke", "20000x"},
 }
@@ -149,6 +151,17 @@ func rows() []row {
 	for _, n := range []string{"16", "128"} {
 		all = append(all, row{what: "durable commits, " + n + " writers, to raw Pebble", figure: kv + "Commit/kv/writers=" + n + " commits/s", base: kv + "Commit/raw/writers=" + n + " commits/s", aim: 0.7, decimals: 2, unit: "x"})
 	}
+	const kinesis = "./internal/service/kinesis "
+	for _, n := range []string{"500", "1"} {
+		for _, c := range []string{"1", "16", "128"} {
+			put := "/records=" + n + "/clients=" + c + " commits/s"
+			all = append(all, row{what: "Kinesis, puts of " + n + " records of 1 KiB, " + c + " clients, to raw Pebble", figure: kinesis + "Put/kinesis" + put, base: kinesis + "Put/raw" + put, aim: 0.7, decimals: 2, unit: "x"})
+		}
+	}
+	all = append(all,
+		row{what: "Kinesis, reads of 1,000 records of 1 KiB, to a scan of Pebble", figure: kinesis + "Get/kinesis records/s", base: kinesis + "Get/raw records/s", decimals: 2, unit: "x"},
+		row{what: "Kinesis, from a put to a reader that waited, beside 1,000 that wait", figure: kinesis + "Wake us-late", most: true, decimals: 1, unit: "us"},
+	)
 	for _, c := range []string{"allowed", "conditions", "variables", "denied"} {
 		all = append(all, row{what: "policy evaluation, 50 statements, " + c, figure: "./internal/lang/iampolicy Evaluate/" + c + " ns/op", aim: 20_000, most: true, unit: "ns"})
 	}

@@ -179,11 +179,12 @@ func BenchmarkWake(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer db.Close()
-	l := commitlog.New(db, "log").Log("a")
+	logs := commitlog.New(db, "log")
+	l := logs.Log("a")
 	ctx, cancel := context.WithCancel(b.Context())
 	var idle sync.WaitGroup
 	for range 1000 {
-		idle.Go(func() { _ = commitlog.New(db, "log").Log("idle").Wait(ctx, 1) })
+		idle.Go(func() { _ = logs.Log("idle").Wait(ctx, 1) })
 	}
 	woken := make(chan time.Time)
 	next := uint64(1)

@@ -103,45 +103,28 @@ func (st *stream) check(entries []entry) error {
 // errChanged is how a put says that the stream changed since its records were given to shards.
 var errChanged = errors.New("kinesis: the stream changed")
 
-// put writes the entries that are not refused, all in one transaction, and returns the stream that they went to.
+// put writes the entries that are not refused, all in one transaction, and returns the stream that they went to. It begins with the stream as it
+// was when it was last seen: the transaction says if that is not how it is.
 func (s *Service) put(ctx context.Context, name ref, id, ordering *string, entries []entry) (*stream, error) {
-	var keys []hashKey
+	keys, err := hashKeys(entries)
+	if err != nil {
+		return nil, err
+	}
 	metered := s.unlimited
-	for {
-		st, err := s.view(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if st.Status == kinesisapi.StreamStatusCreating || st.Status == kinesisapi.StreamStatusDeleting {
-			return nil, errNoStream(name)
-		}
-		if err := st.checkID(id); err != nil {
-			return nil, err
-		}
-		if err := st.check(entries); err != nil {
-			return nil, err
-		}
-		if ordering != nil {
-			if n, err := parseNumber(*ordering); err != nil || n.uid != st.UID {
-				return nil, kinesisapi.ErrInvalidArgumentException("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", *ordering, name.name, name.account)
-			}
-		}
-		if keys == nil {
-			if keys, err = hashKeys(entries); err != nil {
+	for st := s.snapshots.get(name); ; st = nil {
+		seen := st != nil
+		if !seen {
+			if st, err = s.view(ctx, name); err != nil {
 				return nil, err
 			}
 		}
-		ok := true
-		for i := range entries {
-			if entries[i].refused {
-				continue
-			}
-			if entries[i].shard = st.route(keys[i]); entries[i].shard == nil {
-				ok = false
-				break
-			}
-		}
-		if !ok { // its shard is just being split or merged
+		routed, err := st.admit(id, ordering, entries, keys)
+		switch {
+		case err != nil && seen:
+			continue // it may be otherwise by now
+		case err != nil:
+			return nil, err
+		case !routed: // a shard is just being split or merged
 			if err := s.awaitOpen(ctx, name); err != nil {
 				return nil, err
 			}
@@ -155,6 +138,33 @@ func (s *Service) put(ctx context.Context, name ref, id, ordering *string, entri
 			return st, err
 		}
 	}
+}
+
+// admit refuses what the stream does not take, and gives each entry to its shard; it reports false if one has none.
+func (st *stream) admit(id, ordering *string, entries []entry, keys []hashKey) (routed bool, err error) {
+	if st.Status == kinesisapi.StreamStatusCreating || st.Status == kinesisapi.StreamStatusDeleting {
+		return false, errNoStream(st.ref)
+	}
+	if err := st.checkID(id); err != nil {
+		return false, err
+	}
+	if err := st.check(entries); err != nil {
+		return false, err
+	}
+	if ordering != nil {
+		if n, err := parseNumber(*ordering); err != nil || n.uid != st.UID {
+			return false, kinesisapi.ErrInvalidArgumentException("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", *ordering, st.ref.name, st.ref.account)
+		}
+	}
+	for i := range entries {
+		if entries[i].refused {
+			continue
+		}
+		if entries[i].shard = st.route(keys[i]); entries[i].shard == nil {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 func hashKeys(entries []entry) ([]hashKey, error) {
