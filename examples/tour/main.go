@@ -1,5 +1,5 @@
 // Command tour shows Mayfly at work: it starts a server, creates three functions through the AWS SDK, invokes them, prints
-// their logs and their bill, and leaves the server running until Ctrl-C.
+// their logs, has a fourth read a stream with a poison record, prints the bill, and leaves the server running until Ctrl-C.
 package main
 
 import (
@@ -139,6 +139,9 @@ func show(ctx context.Context, mayfly string, args []string) error {
 		if err := printLog(ctx, logs, "/aws/lambda/"+e.name); err != nil {
 			return err
 		}
+	}
+	if err := showStream(ctx, cfg, mayfly, args); err != nil {
+		return err
 	}
 	fmt.Println("\n== the bill")
 	usage := exec.CommandContext(ctx, mayfly, append([]string{"usage"}, dataArgs(args)...)...)

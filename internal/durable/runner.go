@@ -82,7 +82,7 @@ func (q *Queue) queueLocked(l *lane) {
 		l.queued = true
 		q.turns = append(q.turns, l)
 		q.rouse()
-	} else if l.running == 0 {
+	} else if l.running == 0 && q.byName[l.name] == l {
 		delete(q.byName, l.name)
 	}
 }

@@ -403,8 +403,11 @@ func (q *Queue) lateLocked() bool {
 // longestNap bounds how late it is noticed that the clock was set forward.
 const longestNap = time.Minute
 
-// armLocked sets the timer to what happens next.
+// armLocked sets the timer to what happens next, or says it if it has happened.
 func (q *Queue) armLocked() {
+	if q.lateLocked() {
+		q.callLocked()
+	}
 	var at time.Time
 	if len(q.alarms) > 0 {
 		at = q.alarms[0].until
@@ -449,9 +452,6 @@ func (q *Queue) ring() {
 		} else {
 			q.landLocked(e)
 		}
-	}
-	if q.lateLocked() {
-		q.callLocked()
 	}
 	q.armLocked()
 }

@@ -203,6 +203,9 @@ func (s *Queues) Forget(id string) bool {
 	q.stopLocked()
 	q.forgotten = true
 	delete(s.queues, id)
+	s.ceilingMu.Lock()
+	s.floor = max(s.floor, q.seq.Settled()-1) // the next queue of this id goes on behind it
+	s.ceilingMu.Unlock()
 	return true
 }
 

@@ -49,17 +49,35 @@ func (q *Queue) Delete(ctx context.Context, leases ...Lease) ([]error, error) {
 // is not committed the message stays in flight as it is.
 func (q *Queue) Remove(tx kv.Tx, id ID) (bool, error) {
 	e, there, err := q.header(tx, id)
-	if err != nil || !there {
+	if err != nil {
 		return false, err
 	}
-	tx.Delete(q.headerKey(id))
-	tx.Delete(q.bodyKey(e.body))
+	if there {
+		tx.Delete(q.headerKey(id))
+		tx.Delete(q.bodyKey(e.body))
+	}
+	q.leave(tx, id, there)
+	return there, nil
+}
+
+// leave takes note of a message that is not there any more once tx is committed.
+func (q *Queue) leave(tx kv.Tx, id ID, removed bool) {
 	tx.OnEnd(func(committed bool) {
-		if committed {
-			q.removed(id)
+		if !committed {
+			return
+		}
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.phase != loaded {
+			return
+		}
+		if removed {
+			q.total--
+		}
+		if e := q.entries[id]; e != nil {
+			q.removeLocked(e)
 		}
 	})
-	return true, nil
 }
 
 // header reads a header in a transaction.
@@ -72,24 +90,12 @@ func (q *Queue) header(r kv.Reader, id ID) (*entry, bool, error) {
 	return e, true, e.decode(row)
 }
 
-// removed takes note that a row was removed.
-func (q *Queue) removed(id ID) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.phase != loaded {
-		return
-	}
-	q.total--
-	if e := q.entries[id]; e != nil {
-		q.removeLocked(e)
-	}
-}
-
 // Postpone keeps a message that was taken for later, in a transaction of the caller: it can be taken again after a delay, under a new ID and with a
 // new note. It reports whether the message was there.
 func (q *Queue) Postpone(tx kv.Tx, id ID, delay time.Duration, note []byte) (bool, error) {
 	old, there, err := q.header(tx, id)
 	if err != nil || !there {
+		q.leave(tx, id, false)
 		return false, err
 	}
 	e := &entry{body: old.body, group: old.group, note: note, delay: max(0, delay), sent: old.sent, first: old.first, taken: old.taken, takes: old.takes, index: -1}
@@ -98,11 +104,7 @@ func (q *Queue) Postpone(tx kv.Tx, id ID, delay time.Duration, note []byte) (boo
 	}
 	tx.Delete(q.headerKey(id))
 	tx.Set(q.headerKey(e.id), e.encode())
-	tx.OnEnd(func(committed bool) {
-		if committed {
-			q.removed(id)
-		}
-	})
+	q.leave(tx, id, true)
 	return true, nil
 }
 

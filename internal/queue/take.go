@@ -193,7 +193,9 @@ func (q *Queue) lease(ctx context.Context, picked, old []*entry, t *Take) ([]Del
 		}
 		return nil, err
 	}
-	q.total -= removed
+	if q.phase == loaded {
+		q.total -= removed
+	}
 	for _, e := range left {
 		q.removeLocked(e)
 	}
@@ -218,9 +220,15 @@ func (q *Queue) read(ctx context.Context, picked, old []*entry) ([]Delivery, err
 	var left []*entry
 	err := q.s.db.View(ctx, func(r kv.Reader) error {
 		for _, e := range picked {
-			body, ok, err := r.Get(q.bodyKey(e.body))
+			_, ok, err := r.Get(q.headerKey(e.id)) // of one that was postponed the body alone is there
 			if err != nil {
 				return err
+			}
+			var body []byte
+			if ok {
+				if body, ok, err = r.Get(q.bodyKey(e.body)); err != nil {
+					return err
+				}
 			}
 			if ok {
 				ds = append(ds, e.delivery(body))
