@@ -143,7 +143,7 @@ func (q *Queue) settle(ctx context.Context, x *running, o Outcome) (err error) {
 	for {
 		// What was decided is written even during a stop: the work is done, and must not be done again for nothing.
 		err = q.commit(context.WithoutCancel(ctx), x, o)
-		if err == nil || ctx.Err() != nil || errors.Is(err, kv.ErrClosed) || errors.Is(err, kv.ErrFailed) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, kv.ErrClosed) {
 			return err
 		}
 		if errors.Is(err, kv.ErrTooLarge) || errors.Is(err, kv.ErrKey) {
@@ -151,7 +151,11 @@ func (q *Queue) settle(ctx context.Context, x *running, o Outcome) (err error) {
 			o = Retry(q.opts.Longest, x.State, nil)
 			continue
 		}
-		q.log.Error("outcome of queued work not stored: trying again", "queue", q.name, "lane", x.Lane, "id", x.ID, "err", err)
+		level := slog.LevelError
+		if errors.Is(err, kv.ErrFailed) {
+			level = slog.LevelDebug // the store tells of it itself
+		}
+		q.log.Log(ctx, level, "outcome of queued work not stored: trying again", "queue", q.name, "lane", x.Lane, "id", x.ID, "err", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):

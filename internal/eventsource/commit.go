@@ -108,7 +108,7 @@ func (s *shard) committed(err error, closed []int64, losses []*loss, states map[
 			}
 		}
 		s.commitAfter = time.Now().Add(time.Second)
-		if errors.Is(err, kv.ErrClosed) || errors.Is(err, kv.ErrFailed) {
+		if errors.Is(err, kv.ErrClosed) {
 			s.active = false
 		}
 		s.step()

@@ -52,10 +52,12 @@ const (
 var (
 	// ErrClosed answers every call after Close.
 	ErrClosed = errors.New("kv: store is closed")
-	// ErrFailed answers every Update after the store could not write: it stays
-	// readable, but takes no writes until it is opened again. The Update that
-	// met the failure may or may not be found after that, whole in either case.
-	ErrFailed = errors.New("kv: store failed and takes no more writes")
+	// ErrFailed answers every Update while the store cannot write, be it that the
+	// disk is full or that it fails. Reads go on. The store takes writes again by
+	// itself, with exactly what it had acknowledged: what an Update that got this
+	// error would have written is not found, unless the process ends before the
+	// store works again. Watches are woken then.
+	ErrFailed = errors.New("kv: store cannot write and takes no writes until it can")
 	// ErrLocked answers the opening of a store that another process, or another
 	// part of this one, has open.
 	ErrLocked = errors.New("kv: store is in use")
@@ -146,9 +148,9 @@ type Tx interface {
 
 	// OnEnd has fn called once this run of the transaction has ended, before
 	// Update returns or runs again: with true when what it wrote is durable and
-	// Views that begin now see it, else with false, also when a failure of the
-	// store leaves open what became of it. It is for what lives in memory beside
-	// the store. Functions are called in order, by the goroutine of the Update; they
+	// Views that begin now see it, else with false: then none ever will. It is for
+	// what lives in memory beside the store, which so need not be read again after
+	// the store failed and resumed. Functions are called in order, by the goroutine of the Update; they
 	// should be quick and must not use the transaction.
 	OnEnd(fn func(committed bool))
 }

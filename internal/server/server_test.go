@@ -233,11 +233,14 @@ func TestRemoveAll(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		cmd.Dir = "/"
 		cmd.Env = []string{"TMPDIR=/tmp"}
-		if err := os.Chmod(filepath.Dir(os.Args[0]), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(filepath.Dir(filepath.Dir(os.Args[0])), 0o755); err != nil {
-			t.Fatal(err)
+		for _, dir := range []string{filepath.Dir(os.Args[0]), filepath.Dir(filepath.Dir(os.Args[0]))} {
+			info, err := os.Stat(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(dir, info.Mode()|0o055); err != nil { // whatever else it is
+				t.Fatal(err)
+			}
 		}
 		out, err := cmd.CombinedOutput()
 		if errors.Is(err, fs.ErrPermission) {

@@ -23,15 +23,20 @@ const (
 // generation is a state of the store that is durable and that readers see, and the keys
 // that were written to reach it.
 type generation struct {
+	engine   *engine
 	snapshot *pebble.Snapshot
 	refs     int // Views and Updates that read it, and one while it is current; under DB.mu
 
 	written map[uint64]struct{} // hashes of keys; a collision only makes an Update run again
+	foreign bool                // the first of another engine: only who reads it may commit there
 	next    atomic.Pointer[generation]
 }
 
 // wrote reports whether any of the keys with these hashes was written to reach g.
 func (g *generation) wrote(hashes []uint64) bool {
+	if g.foreign {
+		return true
+	}
 	for _, h := range hashes {
 		if _, ok := g.written[h]; ok {
 			return true
@@ -45,8 +50,9 @@ var errConflict = errors.New("pebblekv: conflict")
 
 // request is an Update that waits for the committer.
 type request struct {
-	tx     *tx
-	answer chan error
+	tx      *tx
+	answer  chan error
+	settled bool // it is committed, and answer says so; under engine.mu
 
 	// An Update that has lost too often first asks for a turn: the committer closes
 	// turn, commits nothing until ready closes, and then takes tx before all others,
@@ -141,11 +147,11 @@ func (db *DB) attempt(ctx context.Context, fn func(kv.Tx) error, turn *request) 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := db.fuse.err(); err != nil {
-		return err
-	}
 	g := db.acquire()
 	defer db.release(g)
+	if err := g.engine.fuse.err(); err != nil {
+		return err
+	}
 	t := &tx{reader: reader{db: db, ctx: ctx, generation: g}, seen: g}
 	t.tracking = true
 	committed := false
@@ -178,7 +184,9 @@ func (db *DB) attempt(ctx context.Context, fn func(kv.Tx) error, turn *request) 
 	if !t.validate() {
 		return errConflict
 	}
-	err = db.submit(&request{tx: t, answer: make(chan error, 1)})
+	r := &request{tx: t, answer: make(chan error, 1)}
+	g.engine.queue.push(r)
+	err = g.engine.wait(r)
 	committed = err == nil
 	return err
 }
@@ -186,7 +194,8 @@ func (db *DB) attempt(ctx context.Context, fn func(kv.Tx) error, turn *request) 
 // takeTurn makes an attempt that cannot lose.
 func (db *DB) takeTurn(ctx context.Context, fn func(kv.Tx) error) error {
 	r := &request{turn: make(chan struct{}), ready: make(chan struct{}), answer: make(chan error, 1)}
-	db.queue.push(r)
+	e := db.engine()
+	e.queue.push(r)
 	err := func() error {
 		defer close(r.ready) // even if fn panics: the committer waits
 		select {
@@ -194,44 +203,40 @@ func (db *DB) takeTurn(ctx context.Context, fn func(kv.Tx) error) error {
 			return db.attempt(ctx, fn, r)
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-db.fuse.blown:
-			return db.fuse.err()
+		case <-e.fuse.blown:
+			return e.fuse.err()
 		}
 	}()
 	if err != nil || r.tx == nil {
 		return err
 	}
-	err = db.wait(r)
+	err = e.wait(r)
 	r.tx.end(err == nil)
 	return err
 }
 
-func (db *DB) submit(r *request) error {
-	db.queue.push(r)
-	return db.wait(r)
-}
-
-// wait returns the committer's answer, or the failure of the store if that comes first,
-// for a committer whose disk hangs may not answer.
-func (db *DB) wait(r *request) error {
+// wait returns the committer's answer. If the store fails first that is the answer, for then the committer may not give one.
+func (e *engine) wait(r *request) error {
 	select {
 	case err := <-r.answer:
 		return err
-	case <-db.fuse.blown:
+	case <-e.fuse.blown:
 	}
-	select {
-	case err := <-r.answer: // it was committed just before
-		return err
-	default:
-		return db.fuse.err()
+	e.mu.Lock()
+	e.failed = true
+	settled := r.settled
+	e.mu.Unlock()
+	if settled { // just before
+		return <-r.answer
 	}
+	return e.fuse.err()
 }
 
 // commitLoop is the committer.
-func (db *DB) commitLoop() {
+func (db *DB) commitLoop(e *engine) {
 	var group []*request
 	for {
-		first, ok := db.queue.wait()
+		first, ok := e.queue.wait()
 		if !ok {
 			return
 		}
@@ -243,9 +248,9 @@ func (db *DB) commitLoop() {
 				group = append(group, first)
 			}
 		}
-		group = db.queue.take(group)
+		group = e.queue.take(group)
 		if len(group) > 0 {
-			db.commit(group)
+			db.commit(e, group)
 		}
 		clear(group) // let go of the transactions
 	}
@@ -253,13 +258,13 @@ func (db *DB) commitLoop() {
 
 // commit writes the transactions of the group that have no conflict as one batch, makes
 // it durable, shows it to readers, and answers all.
-func (db *DB) commit(group []*request) {
-	next := &generation{refs: 1, written: make(map[uint64]struct{}, len(group))}
+func (db *DB) commit(e *engine, group []*request) {
+	next := &generation{engine: e, refs: 1, written: make(map[uint64]struct{}, len(group))}
 	size := 0
 	for _, r := range group {
 		size += r.tx.bytes + 16*len(r.tx.writes)
 	}
-	batch := db.pebble.NewBatchWithSize(size)
+	batch := e.pebble.NewBatchWithSize(size)
 	lost := make([]bool, len(group))
 	for i, r := range group {
 		switch {
@@ -282,9 +287,13 @@ func (db *DB) commit(group []*request) {
 	}
 	var err error
 	if !batch.Empty() {
-		err = db.write(batch)
-		if err == nil {
-			db.publish(next)
+		won := make([]*request, 0, len(group))
+		for i, r := range group {
+			if !lost[i] {
+				won = append(won, r)
+			}
+		}
+		if err = db.write(e, batch, next, won); err == nil {
 			db.watches.notify(group, lost)
 		}
 	}
@@ -301,28 +310,45 @@ func (db *DB) commit(group []*request) {
 	}
 }
 
-// write makes batch durable.
-func (db *DB) write(batch *pebble.Batch) error {
-	if err := db.fuse.err(); err != nil {
+// write makes batch durable, which holds what won, and next what readers see.
+func (db *DB) write(e *engine, batch *pebble.Batch, next *generation, won []*request) error {
+	e.mu.Lock()
+	if !e.failed {
+		e.doubt = won
+	}
+	e.mu.Unlock()
+	// The doubt is noted before: if the fuse blows after this, it is known.
+	if err := e.fuse.err(); err != nil {
 		return err
 	}
-	err := batch.Commit(pebble.Sync)
-	if err != nil {
-		db.fuse.blow(err)
+	// If the log cannot be written Commit returns when nobody waits for it any more; see fuse.
+	if err := batch.Commit(pebble.Sync); err != nil {
+		e.fuse.blow(err)
 	}
-	// If the log cannot be written Commit does not return; see fuse. Other failures in
-	// the meantime count as well.
-	return db.fuse.err()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.fuse.err(); err != nil || e.failed {
+		e.failed = true
+		return err
+	}
+	e.doubt = nil
+	for _, r := range won {
+		r.settled = true
+	}
+	db.publish(next)
+	return nil
 }
 
-// publish makes next what readers see. Only the committer calls it, with nothing in
-// Pebble that is not durable.
+// publish makes next what readers see, with nothing in Pebble that is not durable.
 func (db *DB) publish(next *generation) {
-	next.snapshot = db.pebble.NewSnapshot()
+	next.snapshot = next.engine.pebble.NewSnapshot()
 	db.mu.Lock()
 	prev := db.current
 	db.current = next
+	next.engine.readable++
 	db.mu.Unlock()
-	prev.next.Store(next)
-	db.release(prev)
+	if prev != nil {
+		prev.next.Store(next)
+		db.release(prev)
+	}
 }

@@ -2,12 +2,13 @@ package pebblekv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -18,27 +19,41 @@ import (
 // fuse is a file system that blows at the first failure to write and lets nothing be
 // changed from then on.
 //
-// Once the store is open, a change that fails, and every later one, does not return:
+// A change that fails, and every later one, does not return:
 // Pebble answers most such errors with a panic, or by trying again. It would write the
 // same data again after a failed fsync, which the system may then report as done although
 // it dropped the pages, or remove files that it believes replaced. So it is stopped where
 // it stands, which holds no lock that reads need, what is on disk stays as it was, and
-// whoever waits for a commit is told by the fuse. The goroutines that are stopped, few and
-// of Pebble's own, stay until the process ends.
+// whoever waits for a commit is told by the fuse.
+//
+// When nothing is read through it any more the fuse is retired: every change then seems to
+// succeed, without an effect, so that Pebble comes to an end and gives back what it holds.
 type fuse struct {
 	vfs.FS
-	armed atomic.Bool // the store is open
-	once  sync.Once
-	blown chan struct{} // closed when blown
-	cause error         // wraps kv.ErrFailed; set before blown closes
+	once    sync.Once
+	blown   chan struct{} // closed when blown
+	cause   error         // wraps kv.ErrFailed; set before blown closes
+	last    sync.Once
+	retired chan struct{} // closed when retired
+
+	changes sync.RWMutex // read-held during a change
+
+	mu   sync.Mutex
+	keep bool     // files are not removed but noted in kept: another engine reads them
+	kept []string // in order
 }
 
-func newFuse(fs vfs.FS) *fuse { return &fuse{FS: fs, blown: make(chan struct{})} }
+func newFuse(fs vfs.FS, keep bool) *fuse {
+	return &fuse{FS: fs, keep: keep, blown: make(chan struct{}), retired: make(chan struct{})}
+}
 
 // blow fails the store. Only the first cause is kept.
 func (f *fuse) blow(cause error) {
 	f.once.Do(func() {
-		f.cause = fmt.Errorf("%w: %w", kv.ErrFailed, cause)
+		f.cause = cause
+		if !errors.Is(cause, kv.ErrFailed) {
+			f.cause = fmt.Errorf("%w: %w", kv.ErrFailed, cause)
+		}
 		close(f.blown)
 	})
 }
@@ -53,44 +68,89 @@ func (f *fuse) err() error {
 	}
 }
 
-// stop returns the error of a blown fuse, or, if the store is open, never.
-func (f *fuse) stop() error {
-	if f.armed.Load() {
-		select {}
-	}
-	return f.cause
+// quiesce returns when the changes under way when the fuse blew have ended. There are no others.
+func (f *fuse) quiesce() {
+	f.changes.Lock()
+	f.changes.Unlock() //nolint:staticcheck // it waits
 }
 
-// try runs one change of the file system, if still allowed, and blows if it fails.
-func (f *fuse) try(change func() error) error {
-	if f.err() != nil {
-		return f.stop()
+// retire lets those that are stopped go on, in vain. The fuse must be blown.
+func (f *fuse) retire() {
+	f.quiesce()
+	f.last.Do(func() { close(f.retired) })
+}
+
+// release removes the files that were kept, and keeps none from now on.
+func (f *fuse) release() {
+	f.mu.Lock()
+	kept := f.kept
+	f.keep, f.kept = false, nil
+	f.mu.Unlock()
+	f.changes.RLock()
+	defer f.changes.RUnlock()
+	for _, name := range kept {
+		if f.err() == nil {
+			_ = f.FS.RemoveAll(name) // one too many is found and removed at the next open
+		}
 	}
-	if err := change(); err != nil {
+}
+
+// try runs one change of the file system, if still allowed, and blows if it fails. From then on it returns only once the
+// fuse is retired.
+func (f *fuse) try(change func() error) {
+	f.changes.RLock()
+	if f.err() == nil {
+		err := change()
+		if err == nil {
+			f.changes.RUnlock()
+			return
+		}
 		f.blow(err)
-		return f.stop()
 	}
-	return nil
+	f.changes.RUnlock()
+	<-f.retired
 }
 
 // spare is try for a change that may fail without harm.
-func (f *fuse) spare(change func() error) error {
-	if f.err() != nil {
-		return f.stop()
+func (f *fuse) spare(change func() error) (err error) {
+	f.try(func() error { err = change(); return nil })
+	return err
+}
+
+// remove is spare for the removal of a file: one too many is found and removed at the next open.
+func (f *fuse) remove(name string, change func() error) error {
+	f.mu.Lock()
+	keep := f.keep
+	if keep {
+		f.kept = append(f.kept, name)
 	}
-	return change()
+	f.mu.Unlock()
+	if keep {
+		return nil
+	}
+	return f.spare(change)
+}
+
+// reuse is told of every name that is given to a file: it is not to be removed any more.
+func (f *fuse) reuse(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.keep {
+		f.kept = slices.DeleteFunc(f.kept, func(n string) bool { return n == name })
+	}
 }
 
 // open is try for a change that opens a file for writing.
-func (f *fuse) open(change func() (vfs.File, error)) (file vfs.File, err error) {
-	err = f.try(func() error { file, err = change(); return err })
-	if err != nil {
-		return nil, err
+func (f *fuse) open(change func() (vfs.File, error)) (file vfs.File, _ error) {
+	f.try(func() (err error) { file, err = change(); return err })
+	if file == nil { // retired
+		file = lostFile()
 	}
 	return &fusedFile{file, f}, nil
 }
 
 func (f *fuse) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f.reuse(name)
 	return f.open(func() (vfs.File, error) { return f.FS.Create(name, c) })
 }
 
@@ -99,7 +159,18 @@ func (f *fuse) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.O
 }
 
 func (f *fuse) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f.reuse(newname)
 	return f.open(func() (vfs.File, error) { return f.FS.ReuseForWrite(oldname, newname, c) })
+}
+
+// Open finds nothing once the fuse is retired: a file of that name may be another engine's.
+func (f *fuse) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	select {
+	case <-f.retired:
+		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+	default:
+		return f.FS.Open(name, opts...)
+	}
 }
 
 // OpenDir is a write operation: directories are opened to be synced.
@@ -108,26 +179,28 @@ func (f *fuse) OpenDir(name string) (vfs.File, error) {
 }
 
 func (f *fuse) Rename(oldname, newname string) error {
-	return f.try(func() error { return f.FS.Rename(oldname, newname) })
+	f.reuse(newname)
+	f.try(func() error { return f.FS.Rename(oldname, newname) })
+	return nil
 }
 
 func (f *fuse) MkdirAll(dir string, perm os.FileMode) error {
-	return f.try(func() error { return f.FS.MkdirAll(dir, perm) })
+	f.try(func() error { return f.FS.MkdirAll(dir, perm) })
+	return nil
 }
 
 // Link is spared: where it does not work, Pebble copies.
 func (f *fuse) Link(oldname, newname string) error {
+	f.reuse(newname)
 	return f.spare(func() error { return f.FS.Link(oldname, newname) })
 }
 
-// Remove is spared: a file too many is found and removed at the next open.
 func (f *fuse) Remove(name string) error {
-	return f.spare(func() error { return f.FS.Remove(name) })
+	return f.remove(name, func() error { return f.FS.Remove(name) })
 }
 
-// RemoveAll is spared as Remove is.
 func (f *fuse) RemoveAll(name string) error {
-	return f.spare(func() error { return f.FS.RemoveAll(name) })
+	return f.remove(name, func() error { return f.FS.RemoveAll(name) })
 }
 
 // Lock does nothing: Open holds the lock of the directory already, and longer than
@@ -143,26 +216,35 @@ type fusedFile struct {
 	fuse *fuse
 }
 
-func (f *fusedFile) Write(p []byte) (n int, err error) {
-	err = f.fuse.try(func() error { n, err = f.File.Write(p); return err })
-	return n, err
+func (f *fusedFile) Write(p []byte) (int, error) {
+	f.fuse.try(func() error { _, err := f.File.Write(p); return err })
+	return len(p), nil
 }
 
-func (f *fusedFile) WriteAt(p []byte, off int64) (n int, err error) {
-	err = f.fuse.try(func() error { n, err = f.File.WriteAt(p, off); return err })
-	return n, err
+func (f *fusedFile) WriteAt(p []byte, off int64) (int, error) {
+	f.fuse.try(func() error { _, err := f.File.WriteAt(p, off); return err })
+	return len(p), nil
 }
 
-func (f *fusedFile) Sync() error     { return f.fuse.try(f.File.Sync) }
-func (f *fusedFile) SyncData() error { return f.fuse.try(f.File.SyncData) }
+func (f *fusedFile) Sync() error {
+	f.fuse.try(f.File.Sync)
+	return nil
+}
 
-func (f *fusedFile) SyncTo(length int64) (full bool, err error) {
-	err = f.fuse.try(func() error { full, err = f.File.SyncTo(length); return err })
-	return full, err
+func (f *fusedFile) SyncData() error {
+	f.fuse.try(f.File.SyncData)
+	return nil
+}
+
+func (f *fusedFile) SyncTo(length int64) (full bool, _ error) {
+	full = true
+	f.fuse.try(func() (err error) { full, err = f.File.SyncTo(length); return err })
+	return full, nil
 }
 
 func (f *fusedFile) Preallocate(off, length int64) error {
-	return f.fuse.try(func() error { return f.File.Preallocate(off, length) })
+	f.fuse.try(func() error { return f.File.Preallocate(off, length) })
+	return nil
 }
 
 // backgroundError is Pebble's report of a flush or compaction that failed. One that
@@ -190,8 +272,8 @@ func (l logger) Errorf(format string, args ...any) {
 	l.log.Error(fmt.Sprintf(format, args...))
 }
 
-// Fatalf returns if the fuse is blown: then this is Pebble finding during Open that it
-// cannot write, and it goes on to say so to its caller. Anything else is a broken
+// Fatalf returns if the fuse is blown: then this is Pebble finding that what it wrote in vain is not
+// there, and it goes on to say so to its caller. Anything else is a broken
 // invariant, with which nothing may go on.
 func (l logger) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)

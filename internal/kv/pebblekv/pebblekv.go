@@ -17,8 +17,11 @@
 //
 // The first write error of any kind, in the log or in the background, fails the store:
 // from then on nothing in the directory is changed, writes answer kv.ErrFailed, and
-// reads go on. After a failed fsync only a fresh open can tell what the disk holds. What
-// Pebble holds in memory stays there until the process ends.
+// reads go on. After a failed fsync only a fresh open can tell what the disk holds. So
+// once the disk takes a trial write and has room, the directory is opened once more, beside
+// what still is read, by a new engine. It reads the log back and writes what that holds to
+// files of its own, undoes the group whose commit failed if it got into the log, and takes
+// over. The old one ends, without another change to the disk, when the last View of it has.
 //
 // The layout on disk is described in docs/format/store.md.
 package pebblekv
@@ -37,7 +40,6 @@ import (
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
@@ -84,22 +86,23 @@ var formatKey = []byte("\xffformat")
 
 // DB is a kv.DB in a Pebble store.
 type DB struct {
-	pebble *pebble.DB
-	lock   io.Closer
-	owner  string // path of the owner file
-	fuse   *fuse
-	seed   maphash.Seed // of the hashes in generations
+	opts  Options
+	fs    vfs.FS
+	dir   string
+	lock  io.Closer
+	cache *pebble.Cache
+	seed  maphash.Seed // of the hashes in generations
 
 	mu      sync.Mutex
-	current *generation // the newest durable one; nil after Close
+	current *generation // the newest durable one
 	closed  bool
-	running sync.WaitGroup     // Views, Updates and Clears; Add only under mu while not closed
-	unread  []*pebble.Snapshot // of generations that nothing reads any more, for the sweeper
-	sweep   sync.Cond          // of mu: unread has grown, or current is nil
+	running sync.WaitGroup // Views and Updates; Add only under mu while not closed
 
-	watches watches
-	queue   queue
-	done    sync.WaitGroup // committer and sweeper
+	watches   watches
+	closing   chan struct{}   // closed by Close
+	reopening sync.WaitGroup  // reopenLoop
+	retiring  sync.WaitGroup  // engines that have failed and are read on
+	retired   <-chan struct{} // reopenLoop's: closed when the last of them has ended
 }
 
 var _ kv.DB = (*DB)(nil)
@@ -108,6 +111,7 @@ var _ kv.DB = (*DB)(nil)
 // kv.ErrLocked while the directory is open elsewhere, or kv.ErrFormat if it was written
 // by a newer release.
 func Open(opts Options) (*DB, error) {
+	opts.MemTableBytes = cmp.Or(opts.MemTableBytes, 16<<20)
 	fs, dir := opts.FS, opts.Dir
 	if opts.InMemory {
 		fs, dir = vfs.NewMem(), memDir
@@ -123,54 +127,24 @@ func Open(opts Options) (*DB, error) {
 		return nil, err
 	}
 	db := &DB{
-		lock:  lock,
-		owner: fs.PathJoin(dir, ownerFile),
-		fuse:  newFuse(fs),
-		seed:  maphash.MakeSeed(),
+		opts:    opts,
+		fs:      fs,
+		dir:     dir,
+		lock:    lock,
+		cache:   pebble.NewCache(cmp.Or(opts.CacheBytes, 32<<20)),
+		seed:    maphash.MakeSeed(),
+		closing: make(chan struct{}),
 	}
-	db.sweep.L = &db.mu
-	db.queue.init()
-	if err := db.open(dir, opts); err != nil {
+	e, err := db.openEngine(false)
+	if err != nil {
+		db.cache.Unref()
 		lock.Close()
 		return nil, err
 	}
-	db.done.Go(db.commitLoop)
-	db.done.Go(db.sweepLoop)
+	db.publish(&generation{engine: e, refs: 1})
+	db.start(e)
+	db.reopening.Go(db.reopenLoop)
 	return db, nil
-}
-
-func (db *DB) open(dir string, opts Options) error {
-	log := opts.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	po := &pebble.Options{
-		FS:                 db.fuse,
-		FormatMajorVersion: pebbleFormat,
-		CacheSize:          cmp.Or(opts.CacheBytes, 32<<20),
-		MemTableSize:       cmp.Or(opts.MemTableBytes, 16<<20),
-		Logger:             logger{log: log, fuse: db.fuse},
-		EventListener:      &pebble.EventListener{BackgroundError: db.fuse.backgroundError, DataCorruption: db.fuse.dataCorruption},
-	}
-	for i := range po.Levels {
-		po.Levels[i].FilterPolicy = bloom.FilterPolicy(10) // 1 % of the lookups of absent keys read a block in vain
-	}
-	p, err := openPebble(dir, po)
-	if err == nil {
-		err = checkFormat(p)
-	}
-	db.fuse.armed.Store(true)
-	if failed := db.fuse.err(); failed != nil {
-		err = failed // the cause, which Pebble may not have told; it is stopped as it stands
-	} else if err != nil && p != nil {
-		err = errors.Join(err, p.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("open store %s: %w", dir, err)
-	}
-	db.pebble = p
-	db.current = &generation{snapshot: p.NewSnapshot(), refs: 1}
-	return nil
 }
 
 // openPebble is pebble.Open without its panics, which it raises for some failures to
@@ -302,25 +276,27 @@ func (db *DB) release(g *generation) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if g.refs--; g.refs == 0 {
-		db.unread = append(db.unread, g.snapshot)
-		db.sweep.Signal()
+		e := g.engine
+		e.unread = append(e.unread, g.snapshot)
+		e.readable--
+		e.sweep.Broadcast()
 	}
 }
 
 // sweepLoop is the sweeper. It closes snapshots, which may have to wait until Pebble has
 // written its manifest, for which no reader and no commit should.
-func (db *DB) sweepLoop() {
+func (db *DB) sweepLoop(e *engine) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	for {
-		for len(db.unread) == 0 {
-			if db.current == nil {
+		for len(e.unread) == 0 {
+			if e.readable == 0 {
 				return
 			}
-			db.sweep.Wait()
+			e.sweep.Wait()
 		}
-		unread := db.unread
-		db.unread = nil
+		unread := e.unread
+		e.unread = nil
 		db.mu.Unlock()
 		for _, s := range unread {
 			_ = s.Close() // fails only when closed twice
@@ -339,27 +315,15 @@ func (db *DB) Close() error {
 	db.closed = true
 	db.mu.Unlock()
 
+	close(db.closing)
 	db.watches.close()
+	db.reopening.Wait()
 	db.running.Wait()
-	// Nothing reads or waits any more. What remains is Pebble's to end, unless the fuse
-	// has stopped it, or does now.
-	ended := make(chan error, 1)
-	go func() {
-		db.queue.close()
-		db.release(db.current)
-		db.mu.Lock()
-		db.current = nil
-		db.mu.Unlock()
-		db.sweep.Signal()
-		db.done.Wait()
-		ended <- db.pebble.Close()
-	}()
-	var err error
-	select {
-	case err = <-ended:
-	case <-db.fuse.blown:
-		err = db.fuse.err()
-	}
-	_ = db.fuse.FS.Remove(db.owner) // a stale one does no harm
+	db.retiring.Wait()
+	// Nothing reads or waits any more.
+	db.release(db.current)
+	err := db.current.engine.end()
+	db.cache.Unref()
+	_ = db.fs.Remove(db.fs.PathJoin(db.dir, ownerFile)) // a stale one does no harm
 	return errors.Join(err, db.lock.Close())
 }

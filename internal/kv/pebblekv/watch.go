@@ -95,6 +95,18 @@ func (ws *watches) notify(group []*request, lost []bool) {
 	}
 }
 
+// notifyAll wakes everybody: those that gave up when the store failed have reason to look again.
+func (ws *watches) notifyAll() {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.closed {
+		return
+	}
+	for _, set := range ws.byPrefix {
+		wake(set)
+	}
+}
+
 func wake(set map[*watch]struct{}) {
 	for w := range set {
 		select {
