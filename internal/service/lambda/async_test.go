@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mayflyhq/mayfly/internal/authorize"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/call"
@@ -70,10 +71,39 @@ type anyRole struct{ fakeRoles }
 
 func (anyRole) Assumable(context.Context, string, string) (bool, error) { return true, nil }
 
+// everybody may do everything but what is named.
+type everybody struct{ but string }
+
+func (e everybody) Check(_ context.Context, r authorize.Request) error {
+	if r.Action == e.but {
+		return apierr.New("AccessDenied", 403, "no")
+	}
+	return nil
+}
+
+// A dead-letter queue is refused that the role may not send to.
+func TestDeadLetterRole(t *testing.T) {
+	w := newWorld(t, func(d *Deps) { d.Roles, d.Checker = anyRole{}, everybody{but: "sqs:SendMessage"} })
+	w.run()
+	w.created("f", func(in *lambdaapi.CreateFunctionInput) {
+		in.DeadLetterConfig = &lambdaapi.DeadLetterConfig{TargetArn: new(topicARN)}
+	})
+	dead := func(target string) *lambdaapi.UpdateFunctionConfigurationInput {
+		return &lambdaapi.UpdateFunctionConfigurationInput{FunctionName: new("f"), DeadLetterConfig: &lambdaapi.DeadLetterConfig{TargetArn: &target}}
+	}
+	_, err := lambdaapi.UpdateFunctionConfiguration.Call(context.Background(), w, dead(queueARN))
+	if e := apierr.From(err); e == nil || e.Code != "InvalidParameterValueException" || e.Message != "The provided execution role does not have permissions to call SendMessage on SQS" {
+		t.Error(err)
+	}
+	if _, err := lambdaapi.UpdateFunctionConfiguration.Call(context.Background(), w, dead("")); err != nil {
+		t.Error(err)
+	}
+}
+
 // asyncWorld has a function f whose deliveries go to a sink. It must be made in a bubble.
 func asyncWorld(t *testing.T, change ...func(*lambdaapi.CreateFunctionInput)) (*world, *sink) {
 	to := &sink{}
-	w := newWorld(t, func(d *Deps) { d.Destinations, d.Roles = to, anyRole{} })
+	w := newWorld(t, func(d *Deps) { d.Destinations, d.Roles, d.Checker = to, anyRole{}, everybody{} })
 	w.run()
 	w.created("f", change...)
 	return w, to

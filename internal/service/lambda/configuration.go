@@ -1,6 +1,7 @@
 package lambda
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
+	"github.com/mayflyhq/mayfly/internal/call"
 )
 
 // defaults is the configuration of a function that is created with nothing but what is required.
@@ -204,6 +206,22 @@ func environmentJSON(vars map[string]string) string {
 		panic(err) // strings
 	}
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// checkDeadLetterRole refuses a dead-letter queue that the function's role may not send to.
+func (s *Service) checkDeadLetterRole(ctx context.Context, c scope, name, role, target string) error {
+	if target == "" || s.checker == nil {
+		return nil
+	}
+	may, err := s.roleMay(call.AsService(ctx, "lambda", c.account, c.region), c, name, role)
+	if err != nil {
+		return err
+	}
+	service, action := "SQS", "SendMessage"
+	if a, err := arn.Parse(target); err == nil && a.Service == "sns" {
+		service, action = "SNS", "Publish"
+	}
+	return permitted(may, target, service, "The provided execution role does not have permissions to call %s on %s", action)
 }
 
 func (s *Service) checkDeadLetter(target string) error {

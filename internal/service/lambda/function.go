@@ -39,6 +39,9 @@ func (s *Service) createFunction(ctx context.Context, in *lambdaapi.CreateFuncti
 	if err := s.checkRole(ctx, c, ref.name, in.Role); err != nil {
 		return nil, err
 	}
+	if err := s.checkDeadLetterRole(ctx, c, ref.name, d.Role, d.DeadLetter); err != nil {
+		return nil, err
+	}
 	d.Unzipped = unzippedSize(code.ZipFile)
 	// Unpacking is dear, so it is not done for a name that is taken or with layers that will not do.
 	var signing string
@@ -432,6 +435,22 @@ func (s *Service) updateFunctionConfiguration(ctx context.Context, in *lambdaapi
 		}
 		if err := s.checkRole(ctx, c, ref.name, in.Role); err != nil {
 			return nil, err
+		}
+	}
+	if in.Role != nil || in.DeadLetterConfig != nil {
+		v, err := s.lookup(ctx, c, ref)
+		if err != nil {
+			return nil, err
+		}
+		role, target := v.serves().Role, v.serves().DeadLetter
+		assign(&role, in.Role)
+		if in.DeadLetterConfig != nil {
+			assign(&target, in.DeadLetterConfig.TargetArn)
+		}
+		if arn.Is(target) { // else it is refused as what it is
+			if err := s.checkDeadLetterRole(ctx, c, ref.name, role, target); err != nil {
+				return nil, err
+			}
 		}
 	}
 	defer s.targets.change(c, ref.name)()

@@ -213,7 +213,7 @@ func (s *Service) checkMapping(ctx context.Context, c scope, m *mapping, v *vers
 		return errMapping("The event source must be in the region of the function: %s is not in %s.", m.Source, c.region)
 	}
 	own := call.AsService(ctx, "lambda", c.account, c.region)
-	may, err := s.roleMay(own, c, v)
+	may, err := s.roleMay(own, c, v.Function, v.serves().Role)
 	if err != nil {
 		return err
 	}
@@ -228,12 +228,12 @@ func (s *Service) checkMapping(ctx context.Context, c scope, m *mapping, v *vers
 	return err
 }
 
-// roleMay returns a question: may the function's role do something?
-func (s *Service) roleMay(own context.Context, c scope, v *version) (func(action, resource string) (bool, error), error) {
+// roleMay returns a question: may the role of the function of a name do something?
+func (s *Service) roleMay(own context.Context, c scope, name, role string) (func(action, resource string) (bool, error), error) {
 	if s.roles == nil {
 		return func(string, string) (bool, error) { return true, nil }, nil
 	}
-	p, err := s.roles.Session(own, v.serves().Role, c.qualifiedARN(v.Function, ""))
+	p, err := s.roles.Session(own, role, c.qualifiedARN(name, ""))
 	if apierr.Code(err) == "AccessDeniedException" {
 		err = errMapping("The role defined for the function cannot be assumed by Lambda.")
 	}

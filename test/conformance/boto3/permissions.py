@@ -298,6 +298,14 @@ class Users(Base):
 
 
 class Queues(LimitedRole):
+    def test_of_dead_letters(self):
+        _, arn = self.queue()
+        change = lambda: lam.update_function_configuration(FunctionName=self.fn, DeadLetterConfig={"TargetArn": arn})
+        with self.invalid("The provided execution role does not have permissions to call SendMessage on SQS"):
+            change()
+        self.grant(allow("sqs:SendMessage", arn))
+        change()
+
     def queue(self):
         name = self.name("q")
         url = sqs.create_queue(QueueName=name)["QueueUrl"]
