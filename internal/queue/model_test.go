@@ -166,11 +166,7 @@ func runModel(t *testing.T, kind Kind, seed uint64) {
 			time.Sleep(time.Duration(rnd.IntN(15)) * time.Second)
 			synctest.Wait()
 		default:
-			if rnd.IntN(2) == 0 {
-				w.restart()
-			} else {
-				w.s.Reload()
-			}
+			w.restart()
 		}
 		if c, err := w.q.Counts(t.Context(), 0); err != nil || c != m.counts() {
 			t.Fatalf("step %d: counts %+v, want %+v (%v)", step, c, m.counts(), err)

@@ -173,20 +173,6 @@ func (s *Queues) IDs(r kv.Reader) (ids []string, err error) {
 	}
 }
 
-// Reload forgets what is in memory, so that the next use reads the store again: for after the store was opened anew. What was taken without
-// a commit can be taken again.
-func (s *Queues) Reload() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, q := range s.queues {
-		q.mu.Lock()
-		q.reset()
-		q.wakeLocked(len(q.waiters))
-		q.readyLocked()
-		q.mu.Unlock()
-	}
-}
-
 // Forget frees the memory of a queue that nobody waits on and that has no messages. It reports whether it did.
 func (s *Queues) Forget(id string) bool {
 	s.mu.Lock()
