@@ -26,7 +26,7 @@ import (
 )
 
 // wait bounds everything that should happen at once.
-const wait = 20 * time.Second
+const wait = 2 * time.Minute
 
 // Probe builds the probe program and returns the directory that holds it,
 // ready to be mounted at /var/task.
