@@ -181,11 +181,11 @@ func (s *Service) attempt(ctx context.Context, w *durable.Work, st *state, t *to
 	if !permanent(err) {
 		wait, again := to.retries.delay(w.Attempt)
 		if m.Sequence != 0 { // the group waits behind it
-			age := s.now().Sub(w.First)
-			if wait, again = min(max(age/2, time.Second), 20*time.Second), age < longestOrdered; again {
-				log.Warn("delivery failed: trying again", "wait", wait)
-				return durable.Hold(wait, nil)
+			if s.now().Sub(w.First) < longestOrdered {
+				log.Warn("delivery failed: trying again")
+				return durable.Hold(0, nil)
 			}
+			again = false
 		}
 		if again {
 			log.Warn("delivery failed: trying again", "attempt", w.Attempt+1, "wait", wait)
@@ -223,7 +223,7 @@ func (s *Service) deliverDead(ctx context.Context, w *durable.Work, st *state, t
 		log.Error("message lost: the dead-letter queue does not take it")
 		return s.done(st)
 	case m.Sequence != 0:
-		return durable.Hold(time.Second, nil)
+		return durable.Hold(0, nil)
 	}
 	log.Warn("the dead-letter queue does not take a message: trying again", "wait", wait)
 	return durable.Retry(wait, w.State, nil)

@@ -66,6 +66,9 @@ const (
 	ordering            = 128
 )
 
+// The first and the longest wait of a group whose delivery fails.
+const orderedFirst, orderedLongest = time.Second, 20 * time.Second
+
 // New returns a service on the store. It delivers nothing before Run.
 func New(d Deps) (*Service, error) {
 	if d.DB == nil {
@@ -87,7 +90,7 @@ func New(d Deps) (*Service, error) {
 	s.signer.db = d.DB
 	s.calls = durable.New(d.DB, "sns", s.work, durable.Options{Parallel: calling, PerLane: callingOne, Log: d.Log})
 	s.posts = durable.New(d.DB, "sns.post", s.work, durable.Options{Parallel: posting, PerLane: postingOne, Log: d.Log})
-	s.ordered = durable.New(d.DB, "sns.ordered", s.work, durable.Options{Parallel: ordering, PerLane: 1, Log: d.Log})
+	s.ordered = durable.New(d.DB, "sns.ordered", s.work, durable.Options{Parallel: ordering, PerLane: 1, First: orderedFirst, Longest: orderedLongest, Log: d.Log})
 	return s, nil
 }
 
