@@ -1,0 +1,176 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/mayflyhq/mayfly/internal/aws/sigv4"
+	"github.com/mayflyhq/mayfly/internal/edge"
+	"github.com/mayflyhq/mayfly/internal/eventsource"
+)
+
+// reports reads the reports of event source mappings as the command line does.
+func (i *instance) reports(q url.Values) (all []MappingReport) {
+	i.t.Helper()
+	r, err := http.NewRequestWithContext(i.t.Context(), http.MethodGet, "http://"+i.Addr().String()+"/_mayfly/deliveries?"+q.Encode(), nil)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	root := i.Root()
+	sigv4.Sign(r, sigv4.Credentials{AccessKeyID: root.AccessKeyID, SecretAccessKey: root.SecretAccessKey}, edge.SigningName, root.Region, sigv4.EmptyPayload, time.Now())
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		i.t.Fatal("deliveries answer", res.Status)
+	}
+	if err := json.NewDecoder(res.Body).Decode(&all); err != nil {
+		i.t.Fatal(err)
+	}
+	return all
+}
+
+// eventually waits until something is true.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("in vain waited for", what)
+		}
+	}
+}
+
+// enabled waits until a mapping is on the way to no other state.
+func (i *instance) enabled(uuid *string) {
+	i.t.Helper()
+	eventually(i.t.(*testing.T), "a mapping", func() bool {
+		out, err := i.lambda().GetEventSourceMapping(i.t.Context(), &lambda.GetEventSourceMappingInput{UUID: uuid})
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		return *out.State == "Enabled"
+	})
+}
+
+// A mapping reads as long as the role of its function may, and goes on where it was when the server starts again.
+func TestMappingOfQueue(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	i := start(t, Config{DataDir: dir})
+	ctx := t.Context()
+	i.create("f", lambda.CreateFunctionInput{Code: echoCode(t)})
+	made, err := sqs.NewFromConfig(i.sdk()).CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("q")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := i.lambda().CreateEventSourceMapping(ctx, &lambda.CreateEventSourceMappingInput{
+		FunctionName: aws.String("f"), EventSourceArn: aws.String("arn:aws:sqs:us-east-1:000000000000:q"),
+		FilterCriteria: &types.FilterCriteria{Filters: []types.Filter{{Pattern: aws.String(`{"body":["take"]}`)}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.enabled(m.UUID)
+	send := func(body string) string {
+		t.Helper()
+		out, err := sqs.NewFromConfig(i.sdk()).SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: made.QueueUrl, MessageBody: &body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *out.MessageId
+	}
+	became := func(id string, state eventsource.State) func() bool {
+		return func() bool {
+			all := i.reports(url.Values{"record": {id}, "mapping": {*m.UUID}})
+			return len(all) == 1 && all[0].Record != nil && all[0].Record.State == state
+		}
+	}
+	eventually(t, "a message", became(send("take"), eventsource.Processed))
+	eventually(t, "the filter", became(send("leave"), eventsource.Filtered))
+	if all := i.reports(url.Values{"mapping": {"function:f"}}); len(all) != 1 || all[0].Metrics.Filtered != 1 || all[0].Metrics.Deleted != 2 || all[0].Result != "OK" || all[0].State != "Enabled" {
+		t.Errorf("report %+v", all)
+	}
+	if all := i.reports(url.Values{"mapping": {"another"}}); len(all) != 0 {
+		t.Errorf("report %+v", all)
+	}
+
+	roles := iam.NewFromConfig(i.sdk())
+	if _, err := roles.DeleteRolePolicy(ctx, &iam.DeleteRolePolicyInput{RoleName: aws.String("test"), PolicyName: aws.String("everything")}); err != nil {
+		t.Fatal(err)
+	}
+	waits := send("take")
+	eventually(t, "a refusal", func() bool {
+		all := i.reports(nil)
+		return strings.HasPrefix(all[0].Result, "PROBLEM: ") && all[0].Metrics.Errors > 0
+	})
+	i.role()
+	eventually(t, "the message that waited", became(waits, eventsource.Processed))
+
+	if err := i.stop(); err != nil {
+		t.Fatal(err)
+	}
+	i = start(t, Config{DataDir: dir})
+	eventually(t, "a message after another start", became(send("take"), eventsource.Processed))
+}
+
+// A stream with its records in front of a failing destination: see that what is asked of a stream's record is answered through all layers.
+func TestMappingOfStream(t *testing.T) {
+	i := start(t, Config{})
+	ctx := t.Context()
+	i.create("f", lambda.CreateFunctionInput{Code: echoCode(t)})
+	streams := kinesis.NewFromConfig(i.sdk())
+	if _, err := streams.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: aws.String("s"), ShardCount: aws.Int32(1)}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the stream", func() bool {
+		out, err := streams.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: aws.String("s")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.StreamDescriptionSummary.StreamStatus == kinesistypes.StreamStatusActive
+	})
+	put := func(data string) string {
+		t.Helper()
+		out, err := streams.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: []byte(data)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *out.SequenceNumber
+	}
+	first, second := put(`{"a":1}`), put(`{"a":2}`)
+	m, err := i.lambda().CreateEventSourceMapping(ctx, &lambda.CreateEventSourceMappingInput{
+		FunctionName: aws.String("f"), EventSourceArn: aws.String("arn:aws:kinesis:us-east-1:000000000000:stream/s"), StartingPosition: types.EventSourcePositionTrimHorizon,
+		FilterCriteria: &types.FilterCriteria{Filters: []types.Filter{{Pattern: aws.String(`{"data":{"a":[1]}}`)}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.enabled(m.UUID)
+	for id, state := range map[string]eventsource.State{first: eventsource.Processed, second: eventsource.Filtered, "12345": eventsource.Unknown} {
+		eventually(t, string(state), func() bool {
+			all := i.reports(url.Values{"record": {id}})
+			return len(all) == 1 && all[0].Record != nil && all[0].Record.State == state
+		})
+	}
+	if all := i.reports(url.Values{"filter": {`{"data":["plain"]}`}}); len(all) != 1 || all[0].Trouble != "Invalid filter pattern definition." {
+		t.Errorf("report %+v", all)
+	}
+}
