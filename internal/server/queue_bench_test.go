@@ -312,7 +312,7 @@ func between(s []byte, before, after string) string {
 
 // rawCommits measures synced commits of n messages to Pebble; with cycle, of a small row and a deletion for each after that.
 func rawCommits(b *testing.B, clients, n int, cycle bool) {
-	options := &pebble.Options{FormatMajorVersion: pebble.FormatValueSeparation, CacheSize: 32 << 20, MemTableSize: 16 << 20, Logger: quietPebble{}} // as pebblekv's
+	options := &pebble.Options{FormatMajorVersion: pebble.FormatValueSeparation, CacheSize: 64 << 20, MemTableSize: 16 << 20, Logger: quietPebble{}} // as pebblekv's
 	for i := range options.Levels {
 		options.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}

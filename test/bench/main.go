@@ -27,7 +27,7 @@ var suites = []struct{ pkg, bench, time string }{
 	{"./internal/server", "Accept|Drain", "5000x"},
 	{"./internal/server", "FirstByte", "1000x"},
 	{"./internal/server", "Throughput", "10x"},
-	{"./internal/server", "Queue|FIFO|FanOut", "500x"},
+	{"./internal/server", "Queue|FIFO|FanOut", "300x"},
 	{"./internal/server", "EmptyPolls", "1x"},
 	{"./internal/sandbox/linux", "ColdStart", "40x"},
 	{"./internal/sandbox/linux", "IdleMemory", "1x"},

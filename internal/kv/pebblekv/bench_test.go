@@ -42,7 +42,7 @@ func BenchmarkCommit(b *testing.B) {
 	key := func(w, i int) []byte { return kv.Key("bench", w, i) }
 	for _, writers := range []int{1, 16, 128} {
 		b.Run(fmt.Sprintf("raw/writers=%d", writers), func(b *testing.B) {
-			opts := &pebble.Options{FormatMajorVersion: pebble.FormatValueSeparation, CacheSize: 32 << 20, MemTableSize: 16 << 20, Logger: quiet{}}
+			opts := &pebble.Options{FormatMajorVersion: pebble.FormatValueSeparation, CacheSize: 64 << 20, MemTableSize: 16 << 20, Logger: quiet{}}
 			for i := range opts.Levels {
 				opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 			}

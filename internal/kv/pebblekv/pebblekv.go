@@ -54,7 +54,8 @@ type Options struct {
 	// FS is the file system that holds Dir, the operating system's if nil. Tests
 	// put one here that fails or crashes.
 	FS vfs.FS
-	// CacheBytes bounds the cache of data read from disk; 32 MiB if zero.
+	// CacheBytes bounds what is held of data read from disk together with what
+	// MemTableBytes is about: Pebble takes that out of its cache. 64 MiB if zero.
 	CacheBytes int64
 	// MemTableBytes is how much is collected in memory before a file of it is
 	// written, in the background; up to twice as much is held. 16 MiB if zero:
@@ -131,7 +132,7 @@ func Open(opts Options) (*DB, error) {
 		fs:      fs,
 		dir:     dir,
 		lock:    lock,
-		cache:   pebble.NewCache(cmp.Or(opts.CacheBytes, 32<<20)),
+		cache:   pebble.NewCache(cmp.Or(opts.CacheBytes, 64<<20)),
 		seed:    maphash.MakeSeed(),
 		closing: make(chan struct{}),
 	}
