@@ -211,6 +211,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 		served <- nil
 	}
 	s.log.Info("stopping: invocations that run may end")
+	s.core.Load().kinesis.EndSubscriptions()
 	s.core.Load().sqs.EndPolls()
 	stop, cancel := context.WithTimeout(s.hurried, grace)
 	defer cancel()

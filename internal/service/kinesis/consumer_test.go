@@ -189,6 +189,27 @@ func TestSubscribe(t *testing.T) {
 	})
 }
 
+// A server that stops does not wait for subscriptions.
+func TestEndSubscriptions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, end := start(t, false)
+		defer end()
+		w.create("s", 2)
+		c := w.consumer("c")
+		first := w.subscribe(c, sh(0), kinesisapi.StartingPosition{Type: new("LATEST")})
+		want(t, "first", first.next(t), "")
+		began := time.Now()
+		w.service.EndSubscriptions()
+		want(t, "first", first.next(t), "ended <nil>")
+		second := w.subscribe(c, sh(1), kinesisapi.StartingPosition{Type: new("LATEST")})
+		for range second.events {
+		}
+		if second.err != nil || time.Since(began) > time.Second {
+			t.Errorf("the second ended with %v after %v", second.err, time.Since(began))
+		}
+	})
+}
+
 // A consumer gets 2 MiB a second of a shard.
 func TestSubscribeRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,6 +23,7 @@ type subscriptions struct {
 	mu    sync.Mutex
 	open  map[subscriber]*subscription
 	polls map[shardKey]poll
+	over  bool // no subscription lasts any more
 }
 
 // subscriber is a consumer at a shard.
@@ -53,6 +54,16 @@ func (s *subscriptions) polled(k shardKey, behind int64, at time.Time) {
 	s.polls[k] = poll{at, behind}
 }
 
+// EndSubscriptions ends the subscriptions that are open, and those to come at once. It is for a server that stops and waits for what is under way.
+func (s *Service) EndSubscriptions() {
+	s.subs.mu.Lock()
+	defer s.subs.mu.Unlock()
+	s.subs.over = true
+	for _, sub := range s.subs.open {
+		sub.cancel(nil)
+	}
+}
+
 var errTakenOver = errors.New("kinesis: the consumer subscribed to the shard again")
 
 // begin takes the subscription over from who has it, or returns nil if that is too early.
@@ -76,6 +87,9 @@ func (s *subscriptions) begin(k subscriber, cancel context.CancelCauseFunc) *sub
 	}
 	sub := &subscription{began: now, cancel: cancel}
 	s.open[k] = sub
+	if s.over {
+		cancel(nil)
+	}
 	return sub
 }
 
