@@ -208,7 +208,9 @@ func (e *Edge) respond(w http.ResponseWriter, r *http.Request, info *call.Info) 
 	signingName := sig.Service
 	info.Region = sig.Region
 	if signingName == "" {
-		signingName, info.Region = e.byHost(r.Host)
+		if signingName, info.Region = e.byHost(r.Host); signingName == "" && isQueueRequest(r) {
+			signingName = "sqs"
+		}
 	}
 	secret, err := e.authenticate(r, info, &sig, err)
 

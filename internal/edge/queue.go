@@ -9,6 +9,13 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/protocol"
 )
 
+// isQueueRequest reports whether a request without a signature is a Query request to the URL of an SQS queue: names of operations alone do not tell
+// it from SNS.
+func isQueueRequest(r *http.Request) bool {
+	_, ok := arn.ParseQueueURL("http://h" + r.URL.EscapedPath())
+	return ok && r.Header.Get("X-Amz-Target") == "" && (protocol.NewRequest(r).IsForm() || r.URL.Query().Has("Action"))
+}
+
 // nameQueue gives a Query request to SQS that was sent to the URL of a queue the parameter QueueUrl, unless it has that itself. matchErr is that of
 // the router. At the URL of a queue there are only the operations on it.
 func nameQueue(c *protocol.Call, host string, matchErr error) error {

@@ -106,7 +106,7 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	}, limits)
 
 	// Event sources, and the engine that reads them for functions.
-	if c.sqs, err = sqs.New(sqs.Deps{DB: c.db, Log: s.log}); err != nil {
+	if c.sqs, err = sqs.New(sqs.Deps{DB: c.db, URL: s.config.URL, Log: s.log}); err != nil {
 		return nil, err
 	}
 	if c.kinesis, err = kinesis.New(kinesis.Deps{DB: c.db, Unlimited: s.config.NoShardLimits, Log: s.log}); err != nil {

@@ -189,7 +189,7 @@ func (s *Service) listDeadLetterSourceQueues(ctx context.Context, in *sqsapi.Lis
 			if err != nil {
 				return err
 			}
-			out.QueueUrls = append(out.QueueUrls, queueURL(ctx, sc, source))
+			out.QueueUrls = append(out.QueueUrls, s.queueURL(ctx, sc, source))
 		}
 		if next != "" && in.MaxResults != nil {
 			out.NextToken = &next

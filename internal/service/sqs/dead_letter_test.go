@@ -3,6 +3,8 @@ package sqs
 import (
 	"fmt"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,6 +191,27 @@ func TestMoveSlowly(t *testing.T) {
 		w.wantCounts(to, "10", "0", "0")
 		if out := do(w, sqsapi.ListMessageMoveTasks, &sqsapi.ListMessageMoveTasksInput{SourceArn: &arn, MaxResults: new(int32(10))}); len(out.Results) != 2 || *out.Results[0].Status != "COMPLETED" || *out.Results[1].Status != "CANCELLED" {
 			w.t.Errorf("%+v", out)
+		}
+	})
+}
+
+// Of tasks that are started at the same time one is.
+func TestMoveOnce(t *testing.T) {
+	timed(t, func(w *world) {
+		_, arn := w.dead(3, "one")
+		var started atomic.Int32
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				_, err := sqsapi.StartMessageMoveTask.Call(w.ctx, w.gate, &sqsapi.StartMessageMoveTaskInput{SourceArn: &arn, MaxNumberOfMessagesPerSecond: new(int32(1))})
+				if err == nil {
+					started.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if n := started.Load(); n != 1 {
+			w.t.Errorf("%d were started", n)
 		}
 	})
 }

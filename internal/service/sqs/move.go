@@ -129,6 +129,10 @@ func (s *Service) startMessageMoveTask(ctx context.Context, in *sqsapi.StartMess
 		if !dead {
 			return invalidParameter("Source queue must be configured as a Dead Letter Queue.")
 		}
+		if err := sc.taskGuard(name).Depend(tx); err != nil {
+			return err
+		}
+		sc.taskGuard(name).Change(tx)
 		kept := 0
 		for old, err := range kv.ScanJSON[task](tx, sc.tasks(name).Backward()) {
 			switch {

@@ -94,7 +94,7 @@ func (s *Service) createQueue(ctx context.Context, in *sqsapi.CreateQueueInput) 
 	if err != nil {
 		return nil, err
 	}
-	return &sqsapi.CreateQueueOutput{QueueUrl: new(queueURL(ctx, sc, name))}, nil
+	return &sqsapi.CreateQueueOutput{QueueUrl: new(s.queueURL(ctx, sc, name))}, nil
 }
 
 // checkReuse refuses the name of a queue that was deleted less than a minute ago.
@@ -190,7 +190,7 @@ func (s *Service) getQueueURL(ctx context.Context, in *sqsapi.GetQueueUrlInput) 
 	if _, err := s.view(ctx, sc, *in.QueueName); err != nil {
 		return nil, err
 	}
-	return &sqsapi.GetQueueUrlOutput{QueueUrl: new(queueURL(ctx, sc, *in.QueueName))}, nil
+	return &sqsapi.GetQueueUrlOutput{QueueUrl: new(s.queueURL(ctx, sc, *in.QueueName))}, nil
 }
 
 func (s *Service) listQueues(ctx context.Context, in *sqsapi.ListQueuesInput) (*sqsapi.ListQueuesOutput, error) {
@@ -213,7 +213,7 @@ func (s *Service) listQueues(ctx context.Context, in *sqsapi.ListQueuesInput) (*
 			if err != nil {
 				return err
 			}
-			out.QueueUrls = append(out.QueueUrls, queueURL(ctx, sc, name))
+			out.QueueUrls = append(out.QueueUrls, s.queueURL(ctx, sc, name))
 		}
 		if next != "" && in.MaxResults != nil { // AWS pages only who asks for it
 			out.NextToken = &next

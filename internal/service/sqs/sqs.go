@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/sqsapi"
@@ -16,12 +17,14 @@ import (
 // Deps is what the service needs.
 type Deps struct {
 	DB  kv.DB
+	URL string       // at which clients reach the server, if that is known: callers who use its host get its scheme
 	Log *slog.Logger // nil discards
 }
 
 // Service serves SQS. Its methods may be called concurrently.
 type Service struct {
 	db     kv.DB
+	url    string
 	log    *slog.Logger
 	queues *queue.Queues
 	cache  cache
@@ -41,7 +44,7 @@ func New(d Deps) (*Service, error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{db: d.DB, log: d.Log, moves: make(chan struct{}, 1)}
+	s := &Service{db: d.DB, url: strings.TrimSuffix(d.URL, "/"), log: d.Log, moves: make(chan struct{}, 1)}
 	s.queues = queue.New(d.DB, "sqs", queue.Options{Ready: s.ready})
 	s.closing, s.endPolls = context.WithCancel(context.Background())
 	return s, nil

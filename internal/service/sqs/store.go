@@ -150,6 +150,11 @@ func (sc scope) taskKey(source string, started int64) []byte {
 	return kv.Key(taskTable, sc.account, sc.region, source, started)
 }
 
+// taskGuard stands for the tasks of a source, of which one at a time is under way.
+func (sc scope) taskGuard(source string) kv.Guard {
+	return kv.GuardFor(taskTable, sc.account, sc.region, source)
+}
+
 func (sc scope) tasks(source string) kv.Range {
 	return kv.Prefix(taskTable, sc.account, sc.region, source)
 }

@@ -10,12 +10,14 @@ import (
 )
 
 // queueURL is the URL of a queue, on the host that the caller used. Calls from inside get AWS's own form.
-func queueURL(ctx context.Context, sc scope, name string) string {
-	host := call.From(ctx).Host
-	if host == "" {
-		return "https://sqs." + sc.region + ".amazonaws.com/" + sc.account + "/" + name
+func (s *Service) queueURL(ctx context.Context, sc scope, name string) string {
+	base := "https://sqs." + sc.region + ".amazonaws.com"
+	if host := call.From(ctx).Host; host != "" {
+		if base = "http://" + host; s.url == "https://"+host {
+			base = s.url
+		}
 	}
-	return "http://" + host + "/" + sc.account + "/" + name
+	return base + "/" + sc.account + "/" + name
 }
 
 // parseURL finds the queue that a QueueUrl names, whatever the host. On one of AWS's the region must be that of the call.
