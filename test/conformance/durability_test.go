@@ -101,6 +101,7 @@ func (s *instance) inventory() string {
 			}
 		}
 	}
+	s.inventoryQueues(&b)
 	fmt.Fprintln(&b, s.mayfly("usage", "--json"))
 	return b.String()
 }

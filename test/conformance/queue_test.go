@@ -3,7 +3,10 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -133,5 +136,30 @@ func expect[E error](t *testing.T, err error) {
 	t.Helper()
 	if _, ok := errors.AsType[E](err); !ok {
 		t.Errorf("%v is no %T", err, *new(E))
+	}
+}
+
+// inventoryQueues writes down what queues there are, without how many messages they hold, which changes by itself.
+func (s *instance) inventoryQueues(w io.Writer) {
+	s.t.Helper()
+	c := sqs.NewFromConfig(s.sdk())
+	queues := sqs.NewListQueuesPaginator(c, &sqs.ListQueuesInput{MaxResults: aws.Int32(100)})
+	for queues.HasMorePages() {
+		page, err := queues.NextPage(s.t.Context())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, url := range page.QueueUrls {
+			got, err := c.GetQueueAttributes(s.t.Context(), &sqs.GetQueueAttributesInput{QueueUrl: &url, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll}})
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			tags, err := c.ListQueueTags(s.t.Context(), &sqs.ListQueueTagsInput{QueueUrl: &url})
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			maps.DeleteFunc(got.Attributes, func(name, _ string) bool { return strings.HasPrefix(name, "Approximate") })
+			fmt.Fprintln(w, got.Attributes, tags.Tags)
+		}
 	}
 }

@@ -136,7 +136,7 @@ func terraformQueues(t *testing.T, s *instance) {
 	url := func(name string) string { return s.vars["AWS_ENDPOINT_URL"] + "/000000000000/" + name }
 	w.takeOver("aws_sqs_queue.queue", url("terraform"), changed...)
 	w.takeOver("aws_sqs_queue.fifo", url("terraform.fifo"), changed...)
-	w.takeOver("aws_sqs_queue_policy.queue", url("terraform"), changed...)
+	w.takeOver("aws_sqs_queue_policy.plain", url("terraform-plain"), changed...)
 	w.takeOver("aws_sqs_queue_redrive_allow_policy.dead", url("terraform-dead"), changed...)
 	w.plan(0, changed...)
 	w.destroy(changed...)

@@ -26,7 +26,7 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead" {
   queue_url = aws_sqs_queue.dead.id
   redrive_allow_policy = jsonencode({
     redrivePermission = "byQueue"
-    sourceQueueArns   = [aws_sqs_queue.queue.arn]
+    sourceQueueArns   = [replace(aws_sqs_queue.dead.arn, "terraform-dead", "terraform")]
   })
 }
 
@@ -42,11 +42,11 @@ resource "aws_sqs_queue" "queue" {
   tags                       = { kind = "queue", delay = var.delay }
 }
 
-data "aws_iam_policy_document" "queue" {
+data "aws_iam_policy_document" "plain" {
   statement {
     sid       = "events"
     actions   = ["sqs:SendMessage"]
-    resources = [aws_sqs_queue.queue.arn]
+    resources = [aws_sqs_queue.plain.arn]
     principals {
       type        = "Service"
       identifiers = ["sns.amazonaws.com"]
@@ -59,9 +59,9 @@ data "aws_iam_policy_document" "queue" {
   }
 }
 
-resource "aws_sqs_queue_policy" "queue" {
-  queue_url = aws_sqs_queue.queue.id
-  policy    = data.aws_iam_policy_document.queue.json
+resource "aws_sqs_queue_policy" "plain" {
+  queue_url = aws_sqs_queue.plain.id
+  policy    = data.aws_iam_policy_document.plain.json
 }
 
 resource "aws_sqs_queue" "dead_fifo" {
@@ -82,7 +82,7 @@ resource "aws_sqs_queue" "fifo" {
 }
 
 resource "aws_sqs_queue" "plain" {
-  name_prefix = "terraform-plain-"
+  name = "terraform-plain"
 }
 
 data "aws_sqs_queue" "found" {
