@@ -126,7 +126,7 @@ func (w *world) readMappingNow(uuid string) (*lambdaapi.EventSourceMappingConfig
 // mappingIn waits until a mapping is in a state; "" is until it is gone.
 func (w *world) mappingIn(uuid, state string) *lambdaapi.EventSourceMappingConfiguration {
 	w.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		m, err := w.readMappingNow(uuid)
 		if state == "" && apierr.Code(err) == "ResourceNotFoundException" {
@@ -623,7 +623,7 @@ func TestMappingsAfterCrash(t *testing.T) {
 	w.run()
 	w.mappingIn(*creating.UUID, "Enabled")
 	w.mappingIn(*deleting.UUID, "")
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for engine.get(*enabled.UUID) == nil {
 		if time.Now().After(deadline) {
 			t.Fatal("what was enabled does not run")
@@ -647,7 +647,7 @@ func TestMappingKnowsTimeout(t *testing.T) {
 	w.mappingIn(*aliased.UUID, "Enabled")
 	wait := func(uuid *string, timeout time.Duration) {
 		t.Helper()
-		deadline := time.Now().Add(20 * time.Second)
+		deadline := time.Now().Add(2 * time.Minute)
 		for engine.get(*uuid) == nil || engine.get(*uuid).Timeout != timeout {
 			if time.Now().After(deadline) {
 				t.Fatalf("engine has %+v", engine.get(*uuid))
