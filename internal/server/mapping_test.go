@@ -117,6 +117,12 @@ func TestMappingOfQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	waits := send("take")
+	for pattern, takes := range map[string]bool{`{"body":["take"]}`: true, `{"body":["leave"]}`: false} {
+		eventually(t, "a dry run", func() bool { // unless the mapping is just trying to take it
+			all := i.reports(url.Values{"filter": {pattern}})
+			return len(all[0].Trials) == 1 && all[0].Trials[0] == eventsource.Trial{ID: waits, Takes: takes}
+		})
+	}
 	eventually(t, "a refusal", func() bool {
 		all := i.reports(nil)
 		return strings.HasPrefix(all[0].Result, "PROBLEM: ") && all[0].Metrics.Errors > 0

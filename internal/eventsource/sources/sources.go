@@ -10,6 +10,7 @@ import (
 	"fmt"
 
 	"github.com/mayflyhq/mayfly/internal/arn"
+	"github.com/mayflyhq/mayfly/internal/aws/api/sqsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
 	"github.com/mayflyhq/mayfly/internal/eventsource"
 )
@@ -28,12 +29,20 @@ type Arrivals interface {
 	OnArrival(resource string, f func(shard string)) (stop func())
 }
 
+// Queues is Amazon SQS in this process.
+type Queues interface {
+	Arrivals
+	// Peek returns up to most messages that could be received now, without receiving them.
+	Peek(ctx context.Context, queue string, most int) ([]sqsapi.Message, error)
+}
+
 // Deps is what Sources need.
 type Deps struct {
 	Caller smithy.Caller // usually the gate
 	Roles  Roles
-	// Queues and Streams tell of arrivals. Without them the engine polls.
-	Queues, Streams Arrivals
+	// Queues and Streams tell of arrivals. Without them the engine polls, and cannot look into queues.
+	Queues  Queues
+	Streams Arrivals
 }
 
 // Sources implements eventsource.Sources.
@@ -65,13 +74,26 @@ func (s *Sources) Open(m *eventsource.Mapping) (any, error) {
 	return nil, fmt.Errorf("event source %s: nothing reads from %s", m.SourceARN, a.Service)
 }
 
-// wakingQueue and wakingStream are Wakers.
+// wakingQueue and wakingStream are Wakers; a wakingQueue is a Peeker too.
 type wakingQueue struct {
 	*queue
-	arrivals Arrivals
+	queues Queues
 }
 
-func (q wakingQueue) OnArrival(f func(string)) (stop func()) { return q.arrivals.OnArrival(q.arn, f) }
+func (q wakingQueue) OnArrival(f func(string)) (stop func()) { return q.queues.OnArrival(q.arn, f) }
+
+// Peek implements eventsource.Peeker.
+func (q wakingQueue) Peek(ctx context.Context, most int) ([]eventsource.Record, error) {
+	messages, err := q.queues.Peek(ctx, q.arn, most)
+	if err != nil {
+		return nil, queueError(err)
+	}
+	all := make([]eventsource.Record, len(messages))
+	for i := range messages {
+		all[i] = q.record(&messages[i])
+	}
+	return all, nil
+}
 
 type wakingStream struct {
 	*stream

@@ -308,6 +308,25 @@ func (b bell) OnArrival(resource string, f func(string)) func() {
 	return func() { delete(b, resource) }
 }
 
+func (bell) Peek(_ context.Context, queue string, most int) ([]sqsapi.Message, error) {
+	if queue != queueARN || most != 7 {
+		return nil, fmt.Errorf("peek at %d of %s", most, queue)
+	}
+	return []sqsapi.Message{{MessageId: new("1"), ReceiptHandle: new("h"), Body: new("b"), MD5OfBody: new("m")}}, nil
+}
+
+func TestPeek(t *testing.T) {
+	s := New(Deps{Caller: smithy.NewMux(), Roles: oneRole{}, Queues: bell{}})
+	q, err := s.Open(&eventsource.Mapping{SourceARN: queueARN, FunctionARN: function})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := q.(eventsource.Peeker).Peek(t.Context(), 7)
+	if err != nil || len(got) != 1 || got[0].ID != "1" || string(got[0].Data) != "b" {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
 func TestArrivals(t *testing.T) {
 	queues, streams := bell{}, bell{}
 	s := New(Deps{Caller: smithy.NewMux(), Roles: oneRole{}, Queues: queues, Streams: streams})

@@ -72,6 +72,13 @@ func TestArrivals(t *testing.T) {
 	if len(rung) > 0 || len(s.arrivals.bells)+len(s.arrivals.arns) > 0 {
 		t.Error("told after stop", s.arrivals.bells, s.arrivals.arns)
 	}
+	// What is looked at is not received.
+	for range 2 {
+		got, err := s.Peek(ctx, "arn:aws:sqs:eu-central-1:111122223333:other", 10)
+		if err != nil || len(got) != 1 || *got[0].Body != "m" || got[0].Attributes["ApproximateReceiveCount"] != "0" {
+			t.Errorf("peeked %+v, %v", got, err)
+		}
+	}
 	// One that begins to listen when there is the queue.
 	s.OnArrival("arn:aws:sqs:eu-central-1:111122223333:q", func(string) { rung <- struct{}{} })
 	send(other)
