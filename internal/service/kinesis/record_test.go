@@ -122,7 +122,7 @@ func TestRecords(t *testing.T) {
 	fail(w, kinesisapi.PutRecords, kinesisapi.PutRecordsInput{StreamName: s, Records: eleven}, "InvalidArgumentException", "limit")
 	do(w, kinesisapi.PutRecords, kinesisapi.PutRecordsInput{StreamName: s, Records: eleven[:10]})
 	// A read returns at most 10 MiB.
-	do(w, kinesisapi.PutRecords, kinesisapi.PutRecordsInput{StreamName: s, Records: eleven[:5]})
+	do(w, kinesisapi.PutRecords, kinesisapi.PutRecordsInput{StreamName: s, Records: eleven[:2]})
 	it = w.iterator(kinesisapi.GetShardIteratorInput{ShardId: sh(0), ShardIteratorType: new("AFTER_SEQUENCE_NUMBER"), StartingSequenceNumber: p.SequenceNumber})
 	g = do(w, kinesisapi.GetRecords, kinesisapi.GetRecordsInput{ShardIterator: it})
 	if n := len(g.Records); n < 9 || n > 11 || *g.MillisBehindLatest == 0 {
@@ -160,14 +160,16 @@ func (w *world) rows() (n int) {
 
 func TestRetention(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, end := start(t, true)
-		defer end()
+		sl := startSleeper(t, true)
+		defer func() { sl.end() }()
+		w := sl.world
 		w.create("s", 1)
 		begin := time.Now()
 		do(w, kinesisapi.IncreaseStreamRetentionPeriod, kinesisapi.IncreaseStreamRetentionPeriodInput{StreamName: new("s"), RetentionPeriodHours: new(int32(48))})
 		for i := range 10 {
 			w.put("s", "k", fmt.Sprint(i))
-			time.Sleep(4 * time.Hour)
+			sl.sleep(t, 4*time.Hour)
+			w = sl.world
 		}
 		r, _ := w.read(*sh(0))
 		want(t, "40 hours later", datas(r), "0 1 2 3 4 5 6 7 8 9")
@@ -190,7 +192,8 @@ func TestRetention(t *testing.T) {
 			return ids
 		}
 		split := time.Now()
-		time.Sleep(10 * time.Hour)
+		sl.sleep(t, 10*time.Hour)
+		w = sl.world
 		for _, test := range []struct {
 			f    kinesisapi.ShardFilter
 			want string
@@ -208,7 +211,8 @@ func TestRetention(t *testing.T) {
 		}
 		fail(w, kinesisapi.ListShards, kinesisapi.ListShardsInput{StreamName: new("s"), ShardFilter: &kinesisapi.ShardFilter{Type: new("AT_TIMESTAMP")}}, "InvalidArgumentException", "Timestamp")
 		fail(w, kinesisapi.ListShards, kinesisapi.ListShardsInput{}, "InvalidArgumentException", "Either NextToken or StreamName should be provided.")
-		time.Sleep(15 * time.Hour)
+		sl.sleep(t, 15*time.Hour)
+		w = sl.world
 		want(t, "shards in the end", at(kinesisapi.ShardFilter{Type: new("FROM_TRIM_HORIZON")}), "12")
 		want(t, "at the horizon", at(kinesisapi.ShardFilter{Type: new("AT_TRIM_HORIZON")}), "12")
 		synctest.Wait()

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
@@ -66,6 +69,41 @@ func start(t testing.TB, unlimited bool) (w *world, end func()) {
 	}
 	w = open(t, db, unlimited)
 	return w, func() { w.stop(); db.Close() }
+}
+
+// sleeper is a world whose server is away while time passes, for nothing that ticks makes long times short in a bubble.
+type sleeper struct {
+	*world
+	fs vfs.FS
+}
+
+func startSleeper(t *testing.T, unlimited bool) *sleeper {
+	s := &sleeper{fs: vfs.NewMem()}
+	s.wake(t, unlimited)
+	return s
+}
+
+func (s *sleeper) wake(t *testing.T, unlimited bool) {
+	t.Helper()
+	db, err := pebblekv.Open(pebblekv.Options{Dir: "store", FS: s.fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.world = open(t, db, unlimited)
+}
+
+func (s *sleeper) end() {
+	s.stop()
+	s.db.Close()
+}
+
+// sleep stops the server, sleeps, and starts it again.
+func (s *sleeper) sleep(t *testing.T, d time.Duration) {
+	t.Helper()
+	s.end()
+	time.Sleep(d)
+	s.wake(t, true)
+	synctest.Wait() // what is past its retention is removed
 }
 
 // do performs an operation that must succeed.

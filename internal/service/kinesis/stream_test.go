@@ -226,8 +226,9 @@ func TestTagsAndPolicies(t *testing.T) {
 
 func TestAccountSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, end := start(t, false)
-		defer end()
+		sl := startSleeper(t, false)
+		defer func() { sl.end() }()
+		w := sl.world
 		set := func(status string) kinesisapi.UpdateAccountSettingsInput {
 			return kinesisapi.UpdateAccountSettingsInput{MinimumThroughputBillingCommitment: &kinesisapi.MinimumThroughputBillingCommitmentInput{Status: &status}}
 		}
@@ -236,7 +237,8 @@ func TestAccountSettings(t *testing.T) {
 		c = do(w, kinesisapi.UpdateAccountSettings, set("ENABLED")).MinimumThroughputBillingCommitment
 		want(t, "enabled", fmt.Sprint(*c.Status, c.EarliestAllowedEndAt.Sub(*c.StartedAt)), "ENABLED24h0m0s")
 		fail(w, kinesisapi.UpdateAccountSettings, set("DISABLED"), "ValidationException", "before")
-		time.Sleep(24 * time.Hour)
+		sl.sleep(t, 24*time.Hour)
+		w = sl.world
 		c = do(w, kinesisapi.UpdateAccountSettings, set("DISABLED")).MinimumThroughputBillingCommitment
 		want(t, "disabled", fmt.Sprint(*c.Status, c.EndedAt.Sub(*c.StartedAt)), "DISABLED24h0m0s")
 	})
