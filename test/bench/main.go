@@ -174,12 +174,16 @@ func queueRows(server string) (all []row) {
 	levels := []struct{ name, what string }{{"gate", "in-process"}, {"http", "over HTTP"}}
 	for _, by := range []struct{ n, what string }{{"1", "one by one"}, {"10", "by ten"}} {
 		for _, c := range []string{"1", "16", "128"} {
+			clients := c + " clients"
+			if c == "1" {
+				clients = "1 client"
+			}
 			at := server + "Queue/c=" + c + "/by=" + by.n + "/"
 			for _, level := range levels {
 				for _, operation := range []struct{ name, what, base string }{
 					{"send", "messages sent", "send"}, {"receive", "messages received", "send"}, {"delete", "messages deleted", "send"}, {"cycle", "messages sent, received and deleted", "cycle"},
 				} {
-					r := row{what: operation.what + ", " + by.what + ", " + c + " clients, " + level.what + ", to commits of raw Pebble", decimals: 2, unit: "x",
+					r := row{what: operation.what + ", " + by.what + ", " + clients + ", " + level.what + ", to commits of raw Pebble", decimals: 2, unit: "x",
 						figure: at + level.name + "/" + operation.name + " msgs/s", base: at + "raw/" + operation.base + " msgs/s"}
 					if operation.name == "send" && c != "1" {
 						r.aim = 0.7
@@ -188,7 +192,7 @@ func queueRows(server string) (all []row) {
 				}
 			}
 			for _, operation := range []struct{ name, what string }{{"send", "sent"}, {"receive", "received"}, {"delete", "deleted"}, {"cycle", "sent, received and deleted"}} {
-				all = append(all, row{what: "messages " + operation.what + ", " + by.what + ", " + c + " clients, to moto_server", aim: 10, decimals: 1, unit: "x",
+				all = append(all, row{what: "messages " + operation.what + ", " + by.what + ", " + clients + ", to moto_server", aim: 10, decimals: 1, unit: "x",
 					figure: at + "http/" + operation.name + " msgs/s", base: at + "moto/" + operation.name + " msgs/s"})
 			}
 		}
