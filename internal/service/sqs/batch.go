@@ -37,7 +37,7 @@ func failed(id *string, err error) sqsapi.BatchResultErrorEntry {
 	if sh := sqsapi.Service.ErrorShape(code); sh != nil && sh.Error.Code != "" {
 		code = sh.Error.Code
 	}
-	if code == "MissingParameter" {
+	if code == "MissingParameter" { // entries have a code of their own for it
 		code = "EmptyValue"
 	}
 	return sqsapi.BatchResultErrorEntry{Id: id, Code: &code, Message: &e.Message, SenderFault: new(e.Fault == apierr.Client)}
