@@ -156,7 +156,8 @@ func (s *Service) done(st *state) durable.Outcome {
 			}
 			select {
 			case s.ended <- st.Message:
-			default: // the next sweep finds it
+			default:
+				s.missed.Store(true) // the next sweep finds it
 			}
 		})
 		return nil

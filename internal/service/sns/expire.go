@@ -21,12 +21,16 @@ func (s *Service) removeDelivered(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-timer.C: // also those that a crash, or a full channel, left
+		case <-timer.C:
 			timer.Reset(sweeping)
+			if !s.missed.Swap(false) {
+				continue
+			}
 			if err := s.sweepMessages(ctx); err != nil {
 				if ctx.Err() != nil {
 					return nil
 				}
+				s.missed.Store(true)
 				s.log.Error("delivered messages not removed: trying again later", "err", err)
 			}
 			continue
@@ -42,6 +46,7 @@ func (s *Service) removeDelivered(ctx context.Context) error {
 			}
 		}
 		if err := s.removeMessages(ctx, ids); err != nil && ctx.Err() == nil {
+			s.missed.Store(true)
 			s.log.Error("delivered messages not removed: trying again later", "err", err)
 		}
 	}

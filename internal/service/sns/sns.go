@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/authorize"
@@ -56,6 +57,7 @@ type Service struct {
 	signer   signer
 	rates    rates
 	ended    chan string // ids of messages of which a delivery has ended
+	missed   atomic.Bool // some of them found no room in ended
 }
 
 // Deliveries that run at once, of all subscriptions and of one. None waits for another subscription's: the numbers bound the memory that
@@ -88,6 +90,7 @@ func New(d Deps) (*Service, error) {
 		ended: make(chan string, 1024),
 	}
 	s.signer.db = d.DB
+	s.missed.Store(true) // whatever a crash has left
 	s.calls = durable.New(d.DB, "sns", s.work, durable.Options{Parallel: calling, PerLane: callingOne, Log: d.Log})
 	s.posts = durable.New(d.DB, "sns.post", s.work, durable.Options{Parallel: posting, PerLane: postingOne, Log: d.Log})
 	s.ordered = durable.New(d.DB, "sns.ordered", s.work, durable.Options{Parallel: ordering, PerLane: 1, First: orderedFirst, Longest: orderedLongest, Log: d.Log})

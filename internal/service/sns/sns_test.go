@@ -840,3 +840,37 @@ func TestOneKey(t *testing.T) {
 		t.Errorf("certificates %v and %s: %v", files, file, err)
 	}
 }
+
+// A message whose last delivery had ended when the process died is removed by the next one, and one that still has a delivery stays.
+func TestSweep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		topic := w.topic("t", nil)
+		w.subscribe(topic, "sqs", queueARN("a"), nil)
+		w.subscribe(topic, "sqs", queueARN("b"), nil)
+		w.answer = func(d *delivered) error {
+			if d.to == "b" {
+				return apierr.New("InternalFailure", 500, "no")
+			}
+			return nil
+		}
+		w.publish(&snsapi.PublishInput{TopicArn: &topic, Message: new("m")})
+		synctest.Wait()
+		w.stop()
+		if err := w.db.Update(context.Background(), func(tx kv.Tx) error { tx.Set(messageKey("left"), []byte("{}")); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		w.start()
+		time.Sleep(sweeping / 2)
+		synctest.Wait()
+		if n := w.rows(messageTable); n != 1 {
+			t.Errorf("%d messages are stored, one has a delivery left", n)
+		}
+		w.mu.Lock()
+		w.answer = nil
+		w.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		w.empty()
+	})
+}
