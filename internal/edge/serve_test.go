@@ -214,7 +214,7 @@ func TestSandboxListener(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("ServeSandbox = %v", err)
 	}
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("a connection outlived its listener")
 	}
@@ -501,7 +501,7 @@ func raw(t testing.TB, addr, request string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(2 * time.Minute))
 	io.WriteString(conn, request)
 	b, _ := io.ReadAll(conn)
 	return string(b)
@@ -547,7 +547,7 @@ func TestExpectContinue(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(2 * time.Minute))
 		fmt.Fprintf(conn, "POST /2015-03-31/functions/f/invocations HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nX-Amz-Date: %s\r\nAuthorization: %s\r\nContent-Length: %d\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
 			r.Header.Get("X-Amz-Date"), r.Header.Get("Authorization"), length)
 		br := bufio.NewReader(conn)
@@ -585,7 +585,7 @@ func FuzzEdge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		conn := ln.dial()
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(10 * time.Second))
+		conn.SetDeadline(time.Now().Add(2 * time.Minute))
 		go conn.Write(b)
 		go func() { // nothing more comes
 			time.Sleep(5 * time.Millisecond)

@@ -274,7 +274,7 @@ func newHarness(t *testing.T, limits Limits) *harness {
 		close(done)
 	}()
 	h.stop = sync.OnceFunc(func() {
-		grace, end := context.WithTimeout(context.Background(), 10*time.Second)
+		grace, end := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer end()
 		h.Stop(grace)
 		cancel()

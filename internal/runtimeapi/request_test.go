@@ -235,7 +235,7 @@ func FuzzServer(f *testing.F) {
 		here, there := net.Pipe()
 		s.accept(there)
 		go io.Copy(io.Discard, here)
-		here.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		here.SetWriteDeadline(time.Now().Add(2 * time.Minute))
 		here.Write(in)
 		here.Close()
 		if resp := r.Abort(errHungUp); resp != nil && resp.Stream != nil {

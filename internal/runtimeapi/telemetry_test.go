@@ -109,7 +109,7 @@ func httpTo(uri string) string { return fmt.Sprintf(`{"protocol":"HTTP","URI":%q
 
 func (e *env) flush() {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := e.Flush(ctx); err != nil {
 		e.t.Fatal(err)

@@ -394,7 +394,7 @@ func (p *client) finish(t testing.TB, api *fakeAPI) (log, exit string) {
 		<-p.done
 	case <-p.done:
 		exit = p.cmd.ProcessState.String() + "\n"
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		p.cmd.Process.Kill()
 		<-p.done
 		t.Fatalf("the client neither polled nor ended; its log:\n%s", &p.log)

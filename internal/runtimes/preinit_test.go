@@ -42,7 +42,7 @@ func startAhead(t testing.TB, l Launch, function map[string]string) *ahead {
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	p.done = make(chan struct{})
 	p.start(t)
-	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
+	conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	if line, err := bufio.NewReader(conn).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("the client said %q: %v; its log:\n%s", line, err, &p.log)
 	}
@@ -120,7 +120,7 @@ func TestPreinitAbandoned(t *testing.T) {
 			p.conn.Close()
 			select {
 			case <-p.done:
-			case <-time.After(30 * time.Second):
+			case <-time.After(2 * time.Minute):
 				t.Fatalf("%s did not end", family)
 			}
 			if state := p.cmd.ProcessState; !state.Success() {

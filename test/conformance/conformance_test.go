@@ -50,7 +50,7 @@ func (s *instance) keep() {
 	if got := s.mayfly("invoke", "kept", "--quiet", "--event", `{"n":1}`); got != `{"n":1}`+"\n" {
 		s.t.Errorf("mayfly invoke prints %q", got)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if strings.Contains(s.mayfly("logs", "kept"), "REPORT") {
 			return
 		}

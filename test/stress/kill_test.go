@@ -114,7 +114,7 @@ func TestKill(t *testing.T) {
 			}
 			return n
 		}
-		for before, deadline := acknowledgements(), time.Now().Add(10*time.Second); acknowledgements() == before && time.Now().Before(deadline); {
+		for before, deadline := acknowledgements(), time.Now().Add(2*time.Minute); acknowledgements() == before && time.Now().Before(deadline); {
 			time.Sleep(5 * time.Millisecond) // a slow machine must have something to lose too
 		}
 		time.Sleep(time.Duration(300+rand.N(900)) * time.Millisecond)

@@ -319,7 +319,7 @@ func slot(pid int) string {
 func (s *instance) awaitNothing(pids []int) {
 	s.t.Helper()
 	var left []string
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if left = s.left(pids); len(left) == 0 {
 			return
 		}

@@ -107,7 +107,7 @@ func inTestNamespace(pid string) bool {
 func awaitTraces(t *testing.T, owner int, want map[string]int) {
 	t.Helper()
 	var got map[string]int
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if got = traces(t, owner); maps.Equal(got, want) {
 			return
 		}
@@ -196,7 +196,7 @@ func TestLeaks(t *testing.T) {
 		t.Error(err)
 	}
 	awaitTraces(t, os.Getpid(), before)
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		f, r := openFiles(t), runtime.NumGoroutine()
 		if len(f) <= len(files) && r <= routines {
 			break
@@ -338,7 +338,7 @@ func childrenOf(parent int) []int {
 
 func awaitGone(t *testing.T, pids map[int]bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		var left []string
 		for pid := range pids {
 			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -215,7 +215,7 @@ func (w *world) created(name string, change ...func(*lambdaapi.CreateFunctionInp
 // settled waits until a function is in no transition.
 func (w *world) settled(name string) *lambdaapi.FunctionConfiguration {
 	w.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		c := w.configuration(name)
 		if deref(c.State) != "Pending" && deref(c.LastUpdateStatus) != "InProgress" {
