@@ -188,7 +188,7 @@ func TestQueueModel(t *testing.T) {
 }
 
 func queueModel(t *testing.T, seed uint64) {
-	rnd := rand.New(rand.NewPCG(seed, 2))
+	rnd, delays := rand.New(rand.NewPCG(seed, 2)), rand.New(rand.NewPCG(seed, 3))
 	q := &memQueue{visibility: 30 * time.Second, fifo: rnd.IntN(2) == 0}
 	m := queueMapping(func(m *Mapping) {
 		m.BatchSize, m.MaxRetries, m.OnFailure = 1+rnd.IntN(10), rnd.IntN(4), deadARN
@@ -206,7 +206,7 @@ func queueModel(t *testing.T, seed uint64) {
 	order := map[string][]string{}
 	w := newWorld(t, q, func(c invocation) (string, error) {
 		mu.Lock()
-		wait := time.Duration(rnd.IntN(300)) * time.Millisecond
+		wait := time.Duration(delays.IntN(300)) * time.Millisecond
 		mu.Unlock()
 		time.Sleep(wait)
 		mu.Lock()
@@ -236,7 +236,9 @@ func queueModel(t *testing.T, seed uint64) {
 	for i := range n {
 		id := fmt.Sprint("m", i+1)
 		if rnd.IntN(8) == 0 {
+			mu.Lock()
 			fails[id] = 1 + rnd.IntN(3)
+			mu.Unlock()
 		}
 		group := ""
 		if q.fifo {

@@ -64,7 +64,7 @@ func (n noted) Handle(_ context.Context, r slog.Record) error {
 // TestResume lets spells of writes fail, of any kind, while transactions run. After each the same store goes on with exactly
 // what it has acknowledged, and so does one that is opened after a power cut.
 func TestResume(t *testing.T) {
-	rounds := 60
+	rounds := 25
 	if testing.Short() {
 		rounds = 10
 	}
