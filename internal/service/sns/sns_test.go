@@ -874,3 +874,30 @@ func TestSweep(t *testing.T) {
 		w.empty()
 	})
 }
+
+// A queue of another account is asked first, by a message in it.
+func TestOtherAccount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		topic := w.topic("t", nil)
+		arn := w.subscribe(topic, "sqs", "arn:aws:sqs:"+region+":444455556666:theirs", nil)
+		w.publish(&snsapi.PublishInput{TopicArn: &topic, Message: new("too early")})
+		synctest.Wait()
+		asked := w.all()
+		if len(asked) != 1 || asked[0].to != "theirs" || !strings.Contains(asked[0].body, `"Type" : "SubscriptionConfirmation"`) {
+			t.Fatalf("the queue got %v", asked)
+		}
+		w.verify(asked[0].body)
+		w.follow(asked[0].body)
+		w.publish(&snsapi.PublishInput{TopicArn: &topic, Message: new("now")})
+		synctest.Wait()
+		if got := w.all(); len(got) != 1 || !strings.Contains(got[0].body, `"Message" : "now"`) {
+			t.Errorf("the queue got %v", got)
+		}
+		stranger := call.With(t.Context(), &call.Info{Account: "777788889999", Region: region, Principal: call.Principal{Type: call.Root, ARN: "arn:aws:iam::777788889999:root"}})
+		_, err := snsapi.SetSubscriptionAttributes.Call(stranger, w.gate, &snsapi.SetSubscriptionAttributesInput{SubscriptionArn: &arn, AttributeName: new("RawMessageDelivery"), AttributeValue: new("true")})
+		if code(err) != "AuthorizationErrorException" {
+			t.Errorf("a stranger changes a subscription: %v", err)
+		}
+	})
+}
