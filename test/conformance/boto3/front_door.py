@@ -116,7 +116,7 @@ class Requests(Case):
 
     def test_service_that_is_not_served(self):
         with self.assertRaises(ClientError) as e:
-            client("kinesis").list_streams()
+            client("dynamodb").list_tables()
         self.assertIn(e.exception.response["ResponseMetadata"]["HTTPStatusCode"], (400, 404, 501))
         self.assertTrue(e.exception.response["Error"]["Message"])
 
