@@ -169,7 +169,7 @@ func (b *requestBody) read(l limit) error {
 
 // discard reads away what is left of a body, within reason, so that a client that sends before it looks finds the answer.
 func (b *requestBody) discard() int64 {
-	http.NewResponseController(b.w).SetReadDeadline(time.Now().Add(5 * time.Second))
+	http.NewResponseController(b.w).SetReadDeadline(time.Now().Add(patience(0)))
 	n, _ := io.CopyN(io.Discard, b.r.Body, 2*maxLambdaCode)
 	return n
 }
