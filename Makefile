@@ -34,7 +34,7 @@ bench: ## benchmarks, each beside its baseline, with the ratios
 	$(GO) run ./test/bench
 
 conformance: ## drive the real AWS CLI, boto3 and Terraform against a server
-	$(GO) test -count=1 -v -timeout 20m ./test/conformance
+	$(GO) test -count=1 -v -parallel 8 -timeout 30m ./test/conformance
 
 stress: ## thousands of invocations that fail in every way, and servers that are killed
 	$(GO) test -count=1 -v -timeout 20m ./test/stress
