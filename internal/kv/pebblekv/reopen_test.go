@@ -244,12 +244,12 @@ func TestResumeRestoresDiscarded(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		wakes := 0
+		var wakes atomic.Int64
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() {
 			for range db.Watch(ctx, kv.Prefix("elsewhere").Start) {
-				wakes++
+				wakes.Add(1)
 			}
 		}()
 		broken.Store(true)
@@ -262,11 +262,12 @@ func TestResumeRestoresDiscarded(t *testing.T) {
 			t.Fatalf("err = %v, ended %v", err, ended)
 		}
 		synctest.Wait()
-		woken := wakes
+		woken := wakes.Load()
 		broken.Store(false)
 		time.Sleep(time.Minute)
-		if wakes != woken+1 {
-			t.Errorf("a watch woke %d times", wakes-woken)
+		synctest.Wait()
+		if n := wakes.Load() - woken; n != 1 {
+			t.Errorf("a watch woke %d times", n)
 		}
 		if err := db.View(t.Context(), func(r kv.Reader) error {
 			n := 0
