@@ -108,7 +108,7 @@ class Python(Failures):
         self.assertEqual("fine", invoke(name, {}).payload)
 
     def test_timeout_keeps_tmp(self):
-        name = self.python("""import os, time
+        code = """import os, time
 n = 0
 def handler(event, context):
     global n
@@ -117,13 +117,18 @@ def handler(event, context):
         open("/tmp/kept", "w").close()
         time.sleep(60)
     return [n, os.path.exists("/tmp/kept")]
-""", Timeout=1)
-        self.assertEqual([1, False], invoke(name, {}).payload)
-        got = invoke(name, {"hang": True})
-        self.timed_out(got, "1.00")
-        self.assertEqual("1000", got.report()["Billed Duration"].split()[0])
-        self.assertEqual("1000.00", got.report()["Duration"].split()[0])
-        self.assertEqual([1, True], invoke(name, {}).payload, "memory is new, files are kept")
+"""
+        for _ in range(5):  # a slow machine may answer from another environment before this one is reset
+            name = self.python(code, Timeout=1)
+            self.assertEqual([1, False], invoke(name, {}).payload)
+            got = invoke(name, {"hang": True})
+            self.timed_out(got, "1.00")
+            self.assertEqual("1000", got.report()["Billed Duration"].split()[0])
+            self.assertEqual("1000.00", got.report()["Duration"].split()[0])
+            after = invoke(name, {}).payload
+            if after != [1, False]:
+                break
+        self.assertEqual([1, True], after, "memory is new, files are kept")
         streams = eventually(lambda: logs.describe_log_streams(logGroupName="/aws/lambda/" + name)["logStreams"])
         self.assertEqual(1, len(streams), "a reset goes on in its environment's log stream")
 
