@@ -120,7 +120,7 @@ func TestKill(t *testing.T) {
 	run := func(lines int, env ...string) {
 		cmd := exec.Command(exe, "-test.run=^TestKill$")
 		cmd.Env = append(append(os.Environ(), childDir+"="+dir), env...)
-		var stderr bytes.Buffer
+		var stderr, other bytes.Buffer // other is what the child says that is not its report
 		cmd.Stderr = &stderr
 		stdout, err := cmd.StdoutPipe()
 		if err != nil {
@@ -133,7 +133,7 @@ func TestKill(t *testing.T) {
 		for s := bufio.NewScanner(stdout); s.Scan(); {
 			f := strings.Fields(s.Text())
 			if len(f) < 3 || f[len(f)-1] != "." {
-				stderr.WriteString(s.Text() + "\n") // the test's own, or torn
+				other.WriteString(s.Text() + "\n") // the test's own, or torn
 				continue
 			}
 			switch f[0] {
@@ -147,9 +147,9 @@ func TestKill(t *testing.T) {
 			}
 		}
 		if err := cmd.Wait(); lines == 0 && err != nil {
-			t.Fatalf("the last child: %v: %s", err, stderr.String())
+			t.Fatalf("the last child: %v: %s%s", err, stderr.String(), other.String())
 		} else if lines > 0 && n < lines {
-			t.Fatalf("the child ended by itself: %s", stderr.String())
+			t.Fatalf("the child ended by itself: %s%s", stderr.String(), other.String())
 		}
 	}
 	for range rounds {
