@@ -1,14 +1,11 @@
 package commitlog_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +13,7 @@ import (
 
 	"github.com/mayflyhq/mayfly/internal/commitlog"
 	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/kv/kvtest"
 	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
 )
 
@@ -28,10 +26,6 @@ func TestKill(t *testing.T) {
 	if dir := os.Getenv(childDir); dir != "" {
 		appendForever(t, dir)
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	rounds := 12
 	if testing.Short() {
@@ -40,21 +34,9 @@ func TestKill(t *testing.T) {
 	acknowledged := map[string]map[uint64]string{"keep": {}, "trim": {}}
 	highest := map[string]uint64{}
 	for range rounds {
-		cmd := exec.Command(exe, "-test.run=^TestKill$")
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		left := 1 + rand.IntN(300)
 		before := maps.Clone(highest)
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			f := strings.Fields(lines.Text())
+		kvtest.Kill(t, childDir+"="+dir, 1+rand.IntN(300), func(line string) {
+			f := strings.Fields(line)
 			if len(f) == 4 && f[3] == "." { // the last line may be torn
 				p, err := strconv.ParseUint(f[1], 10, 64)
 				if err != nil {
@@ -66,16 +48,7 @@ func TestKill(t *testing.T) {
 				acknowledged[f[0]][p] = f[2]
 				highest[f[0]] = max(highest[f[0]], p)
 			}
-			if left--; left == 0 {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		cmd.Wait()
-		if left > 0 {
-			t.Fatalf("the child ended by itself: %s", stderr.String())
-		}
+		})
 	}
 	db := open(t, pebblekv.Options{Dir: dir})
 	defer db.Close()

@@ -1,14 +1,11 @@
 package durable_test
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +13,7 @@ import (
 
 	"github.com/mayflyhq/mayfly/internal/durable"
 	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/kv/kvtest"
 	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
 )
 
@@ -91,10 +89,6 @@ func TestKill(t *testing.T) {
 		wg.Wait()
 		t.Fatal("the store failed")
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	rounds := 12
 	if testing.Short() {
@@ -102,37 +96,16 @@ func TestKill(t *testing.T) {
 	}
 	var added []string
 	for range rounds {
-		cmd := exec.Command(exe, "-test.run=^TestKill$")
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		left := 1 + rand.IntN(300)
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			id, ok := strings.CutPrefix(lines.Text(), "added ")
+		kvtest.Kill(t, childDir+"="+dir, 1+rand.IntN(300), func(line string) {
+			id, ok := strings.CutPrefix(line, "added ")
 			if !ok {
-				t.Errorf("the child says %q", lines.Text())
-				continue
+				t.Errorf("the child says %q", line)
+				return
 			}
-			if strings.Count(id, "-") == 2 && left > 0 { // the last line may be torn
+			if strings.Count(id, "-") == 2 { // the last line may be torn
 				added = append(added, id)
 			}
-			if left--; left == 0 {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		cmd.Wait()
-		if left > 0 {
-			t.Fatalf("the child ended by itself: %s", stderr.String())
-		}
+		})
 	}
 	db := openDir(t, dir)
 	defer db.Close()
@@ -142,7 +115,7 @@ func TestKill(t *testing.T) {
 	w.run(w.queue)
 	await(t, func() bool { return left(t, db) == 0 })
 	w.stop()
-	err = db.View(t.Context(), func(r kv.Reader) error {
+	err := db.View(t.Context(), func(r kv.Reader) error {
 		for _, kind := range []string{"ran", "followed"} {
 			n := 0
 			for rec, err := range kv.ScanJSON[int](r, kv.Prefix(kind)) {

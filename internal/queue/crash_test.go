@@ -1,13 +1,11 @@
 package queue
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/kv/kvtest"
 	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
 )
 
@@ -90,10 +89,6 @@ func TestKill(t *testing.T) {
 	if dir := os.Getenv(childDir); dir != "" {
 		child(t, dir)
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	rounds := 15
 	if testing.Short() {
@@ -101,22 +96,10 @@ func TestKill(t *testing.T) {
 	}
 	added, deleting, deleted := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for range rounds {
-		cmd := exec.Command(exe, "-test.run=^TestKill$")
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		left := 1 + rand.IntN(600)
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			what, name, ok := strings.Cut(lines.Text(), " ")
+		kvtest.Kill(t, childDir+"="+dir, 1+rand.IntN(600), func(line string) {
+			what, name, ok := strings.Cut(line, " ")
 			if !ok || strings.Count(name, "-") != 2 {
-				continue // torn
+				return // torn
 			}
 			switch what {
 			case "added":
@@ -130,16 +113,7 @@ func TestKill(t *testing.T) {
 					t.Errorf("%s was deleted and came back", name)
 				}
 			}
-			if left--; left == 0 {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		cmd.Wait()
-		if left > 0 {
-			t.Fatalf("the child ended by itself: %s", stderr.String())
-		}
+		})
 	}
 	db, err := pebblekv.Open(pebblekv.Options{Dir: dir})
 	if err != nil {

@@ -1,12 +1,9 @@
 package kinesis_test
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +13,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
+	"github.com/mayflyhq/mayfly/internal/kv/kvtest"
 	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
 )
 
@@ -37,10 +35,6 @@ func TestKill(t *testing.T) {
 	if dir := os.Getenv(childDir); dir != "" {
 		putForever(t, dir)
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	rounds := 10
 	if testing.Short() {
@@ -49,20 +43,8 @@ func TestKill(t *testing.T) {
 	acknowledged := map[string]int{}
 	numbers := map[string]string{} // of acknowledged records, by key and data
 	for range rounds {
-		cmd := exec.Command(exe, "-test.run=^TestKill$")
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		left := 1 + rand.IntN(200)
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			if f := strings.Fields(lines.Text()); len(f) == 4 && f[3] == "." { // the last line may be torn
+		kvtest.Kill(t, childDir+"="+dir, 1+rand.IntN(200), func(line string) {
+			if f := strings.Fields(line); len(f) == 4 && f[3] == "." { // the last line may be torn
 				n, err := strconv.Atoi(f[1])
 				if err != nil {
 					t.Fatal(err)
@@ -70,16 +52,7 @@ func TestKill(t *testing.T) {
 				acknowledged[f[0]] = n + 1
 				numbers[f[0]+" "+f[1]] = f[2]
 			}
-			if left--; left == 0 {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		cmd.Wait()
-		if left > 0 {
-			t.Fatalf("the child ended by itself: %s", stderr.String())
-		}
+		})
 	}
 	db := openDir(t, dir)
 	defer db.Close()
