@@ -8,8 +8,8 @@ import (
 
 // report is what an answer says of a batch.
 type report struct {
-	// failed are the identifiers of what failed, if the mapping lets the function report them.
-	failed []string
+	// failed holds the identifiers of what failed, if the mapping lets the function report them.
+	failed map[string]bool
 	// state is the window's next state; nil if the answer has none.
 	state json.RawMessage
 }
@@ -48,12 +48,31 @@ func parseAnswer(payload []byte, items, stateful bool) (r report, err error) {
 	if json.Unmarshal(answer.Failures, &failures) != nil {
 		return r, errReport
 	}
+	r.failed = make(map[string]bool, len(failures))
 	for _, f := range failures {
 		var id *string
 		if json.Unmarshal(f["itemIdentifier"], &id) != nil || id == nil || *id == "" {
 			return r, errReport
 		}
-		r.failed = append(r.failed, *id)
+		r.failed[*id] = true
 	}
 	return r, nil
+}
+
+// divide splits records into those that passed and those that were reported. It is errReport if one is reported that is not among them.
+func (r *report) divide(records []Record) (passed, failed []Record, err error) {
+	if len(r.failed) == 0 {
+		return records, nil, nil
+	}
+	for _, x := range records {
+		if r.failed[x.ID] {
+			failed = append(failed, x)
+		} else {
+			passed = append(passed, x)
+		}
+	}
+	if len(failed) < len(r.failed) {
+		return nil, nil, errReport
+	}
+	return passed, failed, nil
 }

@@ -275,11 +275,9 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 		return
 	}
 	r, err := parseAnswer(a.Payload, m.ReportItemFailures && !it.final, it.window != 0 && !it.final)
-	at := len(it.records)
+	var bad []Record
 	if err == nil {
-		if at = it.firstFailed(r.failed); at < 0 {
-			err = errReport
-		}
+		_, bad, err = r.divide(it.records)
 	}
 	if err != nil {
 		it.message = err.Error()
@@ -287,7 +285,7 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 		return
 	}
 	s.keep(l, it, r.state)
-	if at == len(it.records) {
+	if len(bad) == 0 {
 		t.ok(0)
 		if it.final {
 			s.over(it)
@@ -297,6 +295,7 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 	}
 	// Everything before the record at which the function stopped is done, and the batch goes on from there. The record has failed once if
 	// the one before it that had failed now passed.
+	at := slices.IndexFunc(it.records, func(r Record) bool { return r.ID == bad[0].ID })
 	t.ok(len(it.records) - at)
 	it.message = "the function reported this record in batchItemFailures"
 	rest := it.part(it.records[at:])
@@ -316,19 +315,6 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 		next = append(next, it.part(rest.records[1:]))
 	}
 	l.replaceFrom(at+1, next...)
-}
-
-// firstFailed is the index of the first record that was reported, the number of records if none was, or -1 if one is reported that is not in the item.
-func (it *item) firstFailed(ids []string) int {
-	at := len(it.records)
-	for _, id := range ids {
-		i := slices.IndexFunc(it.records, func(r Record) bool { return r.ID == id })
-		if i < 0 {
-			return -1
-		}
-		at = min(at, i)
-	}
-	return at
 }
 
 // replaceFrom is replace by items that hold the records from n on.

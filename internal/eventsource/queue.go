@@ -590,22 +590,11 @@ func (b *batch) settle(ctx context.Context, records []Record, a *Answer) {
 	q := b.queue
 	if a.FunctionError == "" {
 		r, err := parseAnswer(a.Payload, b.m.ReportItemFailures, false)
-		failed := map[string]bool{}
-		for _, id := range r.failed {
-			failed[id] = true
-			if err == nil && !slices.ContainsFunc(records, func(r Record) bool { return r.ID == id }) {
-				err = errReport
-			}
+		var ok, bad []Record
+		if err == nil {
+			ok, bad, err = r.divide(records)
 		}
 		if err == nil {
-			var ok, bad []Record
-			for _, r := range records {
-				if failed[r.ID] {
-					bad = append(bad, r)
-				} else {
-					ok = append(ok, r)
-				}
-			}
 			q.tally.ok(len(bad))
 			if len(ok) > 0 {
 				q.recent.note(ok, Outcome{State: Processed, RequestID: a.RequestID})
