@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 	"time"
 )
 
@@ -114,12 +113,4 @@ func NewRequestID() string {
 	s[23] = '-'
 	hex.Encode(s[24:36], b[10:16])
 	return string(s[:])
-}
-
-// NewTrace returns the value of an X-Amzn-Trace-Id that begins a trace at now: a root of AWS X-Ray's form, which holds
-// the second in which it began, a parent, and that nothing is sampled.
-func NewTrace(now time.Time) string {
-	var b [20]byte
-	rand.Read(b[:])
-	return fmt.Sprintf("Root=1-%08x-%x;Parent=%x;Sampled=0", uint32(now.Unix()), b[:12], b[12:])
 }

@@ -237,7 +237,7 @@ func (s *shard) invoke(m *Mapping, l *lane, it *item, now time.Time) {
 	}
 	s.stream.tally.begin(len(it.records), it.invokes > 0 || it.troubles > 0, age)
 	if !s.spawn(func(ctx context.Context) {
-		answer, err := s.stream.engine.invoker.Invoke(ctx, m, payload)
+		answer, err := s.stream.engine.invoker.Invoke(ctx, m, "", payload)
 		s.mu.Lock()
 		defer s.unlock()
 		l.busy = false
@@ -379,10 +379,9 @@ func troubleBackoff(n int) time.Duration {
 
 func tooLarge(err error) bool { return apierr.Code(err) == "RequestTooLargeException" }
 
-func throttled(err error) bool {
-	code := apierr.Code(err)
-	return code == "TooManyRequestsException"
-}
+func throttled(err error) bool { return apierr.Code(err) == "TooManyRequestsException" }
+
+func looping(err error) bool { return apierr.Code(err) == "RecursiveInvocationException" }
 
 // keep makes the state of an answer that of the item's window.
 func (s *shard) keep(l *lane, it *item, state []byte) {

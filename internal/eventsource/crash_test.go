@@ -60,7 +60,7 @@ func (c *child) say(format string, args ...any) {
 
 func (c *child) Open(*Mapping) (any, error) { return killStream(), nil }
 
-func (c *child) Invoke(_ context.Context, m *Mapping, payload []byte) (*Answer, error) {
+func (c *child) Invoke(_ context.Context, m *Mapping, _ string, payload []byte) (*Answer, error) {
 	var e invocation
 	if err := json.Unmarshal(payload, &e); err != nil {
 		return nil, err

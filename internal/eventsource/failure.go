@@ -16,6 +16,7 @@ const (
 	exhausted = "RetryAttemptsExhausted"
 	expired   = "RecordAgeExceeded"
 	oversized = "MaximumPayloadSizeExceeded"
+	recursive = "RecursiveInvocation" // Mayfly's own
 )
 
 const millis = "2006-01-02T15:04:05.000Z"

@@ -82,6 +82,7 @@ type Metrics struct {
 	Failed      int64         `json:"failed"`   // records in invocations that failed
 	Retries     int64         `json:"retries"`  // invocations that were not the first of their records
 	Throttles   int64         `json:"throttles"`
+	Loops       int64         `json:"loops"`     // messages that were not invoked with since they are part of a recursive loop
 	Deleted     int64         `json:"deleted"`   // messages deleted after success or by the filter
 	Dropped     int64         `json:"dropped"`   // records given up
 	Delivered   int64         `json:"delivered"` // records of given-up batches that reached the destination's queue

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
 
@@ -534,10 +535,10 @@ func (b *batch) invoke(ctx context.Context, records []Record) bool {
 			return true
 		}
 	}
-	payload := event(records)
+	payload, trace := event(records), trace(records)
 	for n := 1; ; n++ {
 		q.tally.begin(len(records), n > 1 || records[0].Receives > 1, max(time.Since(records[0].Arrival), 0))
-		answer, err := q.engine.invoker.Invoke(ctx, b.m, payload)
+		answer, err := q.engine.invoker.Invoke(ctx, b.m, trace, payload)
 		q.tally.end()
 		if err == nil {
 			q.mu.Lock()
@@ -552,9 +553,13 @@ func (b *batch) invoke(ctx context.Context, records []Record) bool {
 			return false
 		}
 		q.tally.problem(err)
-		if tooLarge(err) && len(records) > 1 {
+		if (tooLarge(err) || looping(err)) && len(records) > 1 {
 			half := len(records) / 2
 			return b.invoke(ctx, records[:half]) && b.invoke(ctx, records[half:])
+		}
+		if looping(err) { // alone: the others go on
+			b.drop(ctx, records[0], err)
+			return true
 		}
 		// Other batches wait too; so does this one, for as long as there is time left for the function before its messages appear again.
 		wait := troubleBackoff(n)
@@ -650,6 +655,29 @@ func (b *batch) fail(ctx context.Context, records []Record, a *Answer, message s
 		b.lose(ctx, &loss{records: over, condition: exhausted, invokes: over[0].Receives, request: a.RequestID, response: answered(a), message: message})
 	}
 	b.leave(left, Outcome{State: Failed, RequestID: a.RequestID, Error: message})
+}
+
+// drop gives a message up that is part of a loop, if the mapping says how often it may be tried, and otherwise leaves it to the queue's redrive policy.
+func (b *batch) drop(ctx context.Context, r Record, err error) {
+	b.queue.tally.looped()
+	b.queue.engine.log.Warn("recursive loop stopped", "mapping", b.m.ID, "function", b.m.FunctionARN, "message", r.ID, "receives", r.Receives)
+	if b.m.MaxRetries >= 0 && r.Receives > b.m.MaxRetries {
+		b.lose(ctx, &loss{records: []Record{r}, condition: recursive, invokes: r.Receives, message: err.Error()})
+		return
+	}
+	b.leave([]Record{r}, Outcome{State: Failed, Condition: recursive, Error: err.Error()})
+}
+
+// trace is the trace header of the invocation that gets some messages.
+func trace(records []Record) string {
+	if len(records) == 1 {
+		return records[0].Trace
+	}
+	traces := make([]string, len(records))
+	for i := range records {
+		traces[i] = records[i].Trace
+	}
+	return call.JoinTraces(traces)
 }
 
 // leave lets messages appear again after their visibility timeout.

@@ -44,6 +44,8 @@ type Record struct {
 	Data []byte
 	// Receives is how often a message was taken, this time included. Queues only.
 	Receives int
+	// Trace is the X-Amzn-Trace-Id that came with a message; it may be empty.
+	Trace string
 	// Handle is the source's own: a message's receipt handle.
 	Handle string
 }
@@ -105,8 +107,9 @@ type Position struct {
 // Invoker invokes functions.
 type Invoker interface {
 	// Invoke invokes the function that ARN names, which may have a qualifier, synchronously with a payload, and returns its answer, that of a function that
-	// failed included. Errors with the code TooManyRequestsException are throttles; all errors mean that the function did not answer.
-	Invoke(ctx context.Context, m *Mapping, payload []byte) (*Answer, error)
+	// failed included. trace is the X-Amzn-Trace-Id of what is in the payload, empty if there is none. Errors with the code TooManyRequestsException
+	// are throttles, with RecursiveInvocationException the trace shows a loop; all errors mean that the function did not answer.
+	Invoke(ctx context.Context, m *Mapping, trace string, payload []byte) (*Answer, error)
 }
 
 // Answer is what a function answered.

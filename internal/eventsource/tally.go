@@ -24,6 +24,7 @@ func (t *tally) dropped(n int)   { t.update(func(m *Metrics) { m.Dropped += int6
 func (t *tally) deleted(n int)   { t.update(func(m *Metrics) { m.Deleted += int64(n) }) }
 func (t *tally) delivered(n int) { t.update(func(m *Metrics) { m.Delivered += int64(n) }) }
 func (t *tally) bisected()       { t.update(func(m *Metrics) { m.Bisected++ }) }
+func (t *tally) looped()         { t.update(func(m *Metrics) { m.Loops++ }) }
 func (t *tally) end()            { t.update(func(m *Metrics) { m.InFlight-- }) }
 func (t *tally) state(bytes int) {
 	t.update(func(m *Metrics) { m.WindowState = max(m.WindowState, bytes) })

@@ -170,6 +170,7 @@ type invocation struct {
 	at      time.Time
 	failed  bool
 	payload string
+	trace   string
 }
 
 type seen struct{ ID, Key, Data, Shard string }
@@ -189,8 +190,8 @@ var (
 
 func (w *world) Open(*Mapping) (any, error) { return w.source, nil }
 
-func (w *world) Invoke(ctx context.Context, _ *Mapping, payload []byte) (*Answer, error) {
-	c := invocation{at: time.Now(), payload: string(payload)}
+func (w *world) Invoke(ctx context.Context, _ *Mapping, trace string, payload []byte) (*Answer, error) {
+	c := invocation{at: time.Now(), payload: string(payload), trace: trace}
 	if err := json.Unmarshal(payload, &c); err != nil {
 		w.t.Errorf("event %s: %v", payload, err)
 	}

@@ -83,7 +83,7 @@ func TestMessages(t *testing.T) {
 		t.Fatal(len(got), visibility, err)
 	}
 	r := got[0]
-	if r.ID != "25" || r.Handle != "h25" || r.Receives != 3 || r.Key != "" || string(r.Data) != `{"a":"<é>"}` || r.Arrival.UnixMilli() != 1545082649183 {
+	if r.ID != "25" || r.Trace != "Root=1" || r.Handle != "h25" || r.Receives != 3 || r.Key != "" || string(r.Data) != `{"a":"<é>"}` || r.Arrival.UnixMilli() != 1545082649183 {
 		t.Errorf("record %+v", r)
 	}
 	want := `{"messageId":"25","receiptHandle":"h25","body":"{\"a\":\"<é>\"}","attributes":{"ApproximateReceiveCount":"3","AWSTraceHeader":"Root=1",` +

@@ -91,6 +91,7 @@ var attributeOrder = []string{
 // record forms what a function gets of a message. The order of members is AWS's (recorded).
 func (q *queue) record(m *sqsapi.Message) eventsource.Record {
 	r := eventsource.Record{ID: *m.MessageId, Handle: *m.ReceiptHandle, Data: []byte(*m.Body), Receives: 1}
+	r.Trace = m.Attributes["AWSTraceHeader"]
 	r.Receives, _ = strconv.Atoi(m.Attributes["ApproximateReceiveCount"])
 	if ms, err := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64); err == nil {
 		r.Arrival = time.UnixMilli(ms)

@@ -512,30 +512,6 @@ func TestAccept(t *testing.T) {
 	}
 }
 
-func TestLineage(t *testing.T) {
-	const f, g = testARN + "f", testARN + "g"
-	trace := "Root=1-2-3;Parent=4;Sampled=0"
-	for n := range 40 {
-		var loop bool
-		if trace, loop = nextLineage(trace, f); loop != (n >= 16) {
-			t.Errorf("invocation %d of a loop: %t", n+1, loop)
-		}
-		trace, _ = nextLineage(trace, g)
-	}
-	if !strings.HasPrefix(trace, "Root=1-2-3;Parent=4;Sampled=0;Lineage=1:") || strings.Count(trace, "|") != 1 {
-		t.Error(trace)
-	}
-	for i := range 100 {
-		trace, _ = nextLineage(trace, fmt.Sprint(f, i))
-	}
-	if n := strings.Count(trace, "|"); n != lineageEntries-1 {
-		t.Errorf("%d entries: %s", n+1, trace)
-	}
-	if got, loop := nextLineage("Lineage=x|1:2:-5|1:zz:huge;;Root=1", f); loop || !strings.HasPrefix(got, "Root=1;Lineage=1:") || strings.Contains(got, "|") {
-		t.Errorf("of a malformed one: %s", got)
-	}
-}
-
 func TestRecursion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, to := asyncWorld(t)

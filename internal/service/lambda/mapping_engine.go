@@ -104,9 +104,9 @@ func (m *Mapper) Serve(s *Service) { m.service = s }
 
 // Invoke implements eventsource.Invoker. Each invocation is a call of Lambda's own and has a request id of its own. One that has begun goes on
 // although ctx ends: who stops the server lets functions end.
-func (m *Mapper) Invoke(ctx context.Context, e *eventsource.Mapping, payload []byte) (*eventsource.Answer, error) {
+func (m *Mapper) Invoke(ctx context.Context, e *eventsource.Mapping, trace string, payload []byte) (*eventsource.Answer, error) {
 	s := m.service
-	ctx = call.AsService(context.WithoutCancel(ctx), "lambda", e.Account, e.Region)
+	ctx = call.AsService(call.With(context.WithoutCancel(ctx), &call.Info{Trace: trace}), "lambda", e.Account, e.Region)
 	out, err := lambdaapi.Invoke.Call(ctx, s.caller, &lambdaapi.InvokeInput{FunctionName: new(e.FunctionARN), Payload: payload})
 	if err != nil {
 		return nil, err

@@ -9,7 +9,7 @@ import sys
 import time
 import unittest
 
-ALL = ["functions", "versions", "layers", "concurrency", "invoke", "events", "event_sources", "streaming", "function_urls", "failures", "logging_format", "log_groups", "identity", "users", "policies", "permissions", "temporary", "front_door",
+ALL = ["functions", "versions", "layers", "concurrency", "invoke", "events", "event_sources", "loops", "streaming", "function_urls", "failures", "logging_format", "log_groups", "identity", "users", "policies", "permissions", "temporary", "front_door",
        "queues", "fifo", "queue_admin", "queue_errors", "queue_redrive", "queue_wire", "streams", "streams_recorded", "topics", "topics_recorded", "topic_filters", "topics_http", "event_sources_recorded"]
 
 
