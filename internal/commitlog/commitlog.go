@@ -61,7 +61,7 @@ type total struct{ records, bytes uint64 }
 // Record is one record as read.
 type Record struct {
 	Position uint64
-	Time     time.Time // of the append by the clock at that time, in milliseconds
+	Time     time.Time // of the append, in milliseconds: that of the position, so it does not decrease though the clock was set back
 	Data     []byte
 }
 
@@ -78,7 +78,7 @@ type Stats struct {
 	First, Last    time.Time // of the oldest and the newest record; zero if there is none
 }
 
-// At is the position of a time: records that were appended earlier lie below it, unless the clock was set back meanwhile.
+// At is the position of a time: records whose Time is earlier lie below it.
 func At(t time.Time) uint64 {
 	if t.Unix() < 0 {
 		return 0
@@ -99,7 +99,6 @@ func (l *Log) Append(tx kv.Tx, records ...[]byte) (first uint64, err error) {
 	if err := l.load(tx); err != nil {
 		return 0, err
 	}
-	now := time.Now()
 	n := uint64(len(records))
 	l.mu.Lock()
 	first = l.seq.Take(tx, len(records))
@@ -118,7 +117,7 @@ func (l *Log) Append(tx kv.Tx, records ...[]byte) (first uint64, err error) {
 			k++
 		}
 		next += uint64(k)
-		tx.Set(l.key(next-1), encodeChunk(before, now, size, records[:k]))
+		tx.Set(l.key(next-1), encodeChunk(before, time.Unix(0, int64(first)), size, records[:k]))
 		before.records += uint64(k)
 		before.bytes += uint64(size)
 		records = records[k:]

@@ -389,8 +389,11 @@ func TestClock(t *testing.T) {
 		if p := add(t, db, b2, "z"); p != ahead+3 {
 			t.Errorf("position %d after a restart, the last was %d", p, ahead+2)
 		}
-		got, _ = read(t, b2, 0, 10, 10)
+		got, b = read(t, b2, 0, 10, 10)
 		want(t, "after a restart", got, "z")
+		if commitlog.At(b.Records[0].Time) > ahead+3 || commitlog.At(b.Records[0].Time.Add(time.Millisecond)) <= ahead+3 {
+			t.Errorf("the record at %d has the time %v", ahead+3, b.Records[0].Time)
+		}
 	})
 }
 

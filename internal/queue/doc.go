@@ -25,6 +25,6 @@
 //
 // # Clocks
 //
-// Visibility ends by the monotonic clock. A delay ends by the wall clock, but never later than the delay after the queue was
-// first looked at. Messages are numbered by a hybrid clock that does not go back, over restarts neither.
+// Visibility ends by the monotonic clock, and after a restart by the wall clock, but never later than it lasts after that. A delay ends by the wall
+// clock, but never later than the delay after the queue was first looked at. Messages are numbered by a hybrid clock that does not go back, over restarts neither.
 package queue

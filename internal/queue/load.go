@@ -229,10 +229,10 @@ func (q *Queue) fillLocked(ctx context.Context) error {
 	return nil
 }
 
-// untilLocked lets a message fly until the time in its header.
+// untilLocked lets a message fly until the time in its header, but no longer than it was to fly when it was taken: the clock may have been set back.
 func (q *Queue) untilLocked(e *entry) {
 	wait := time.Duration(e.visible - q.s.opts.now().UnixNano())
-	q.alarmLocked(e, time.Now().Add(min(wait, MaxVisibility)))
+	q.alarmLocked(e, time.Now().Add(min(wait, time.Duration(e.visible-e.taken), MaxVisibility)))
 }
 
 // rewindLocked forgets a message that is still there, so that it is found again.

@@ -23,6 +23,7 @@ type entry struct {
 	// In memory:
 	state state
 	until time.Time // when it flies no more, or waits no more
+	seen  time.Time // when it came into memory
 	index int       // in alarms, -1 if not there
 }
 
@@ -71,6 +72,8 @@ type memory struct {
 	late      ID        // see above
 	nextLate  int64     // when the first delay behind late ends; 0 if there is none
 	lateUntil time.Time // it has ended by then, whatever the clock says
+
+	behind time.Time // when the first message can be taken that a FIFO queue's delay kept from somebody; zero if there is none
 }
 
 // group is the messages of one group that are in memory.
@@ -181,7 +184,7 @@ func (q *Queue) enterLocked(e *entry) {
 	if q.entries[e.id] != nil {
 		return
 	}
-	e.state, e.index = ready, -1
+	e.state, e.index, e.seen = ready, -1, time.Now()
 	q.entries[e.id] = e
 	q.groupLocked(e)
 	q.callLocked()
@@ -315,9 +318,16 @@ func (q *Queue) removeLocked(e *entry) {
 	}
 }
 
-// pickLocked takes up to n messages that are ready, and those it meets that were sent before expired. next is when a message that it
-// met can be taken, for the queue's delay.
-func (q *Queue) pickLocked(n int, expired, dueBefore int64) (picked, old []*entry, next int64) {
+// delayLeft is how long a message of a FIFO queue is still kept by the queue's delay, which lasts no longer although the clock was set back.
+func (e *entry) delayLeft(now time.Time, delay time.Duration) time.Duration {
+	if delay <= 0 || e.takes > 0 {
+		return 0
+	}
+	return min(time.Duration(e.sent-now.UnixNano()), -time.Since(e.seen)) + delay
+}
+
+// pickLocked takes up to n messages that are ready, and those it meets that were sent before expired. delay is that of a FIFO queue.
+func (q *Queue) pickLocked(n int, expired int64, now time.Time, delay time.Duration) (picked, old []*entry) {
 	var blocked []*group // their first message is not due
 	for len(picked) < n && len(q.turns) > 0 {
 		g := q.turns[0]
@@ -335,9 +345,10 @@ func (q *Queue) pickLocked(n int, expired, dueBefore int64) (picked, old []*entr
 					old = append(old, e)
 					continue
 				}
-				if e.sent > dueBefore && e.takes == 0 {
-					if next == 0 || e.sent < next {
-						next = e.sent
+				if left := e.delayLeft(now, delay); left > 0 {
+					if due := time.Now().Add(left); q.behind.IsZero() || due.Before(q.behind) {
+						q.behind = due
+						q.armLocked()
 					}
 					blocked = append(blocked, g)
 					break
@@ -378,7 +389,7 @@ func (q *Queue) pickLocked(n int, expired, dueBefore int64) (picked, old []*entr
 	for _, g := range blocked {
 		q.turnLocked(g)
 	}
-	return picked, old, next
+	return picked, old
 }
 
 // moreLocked reports whether rows that are not in memory may be ready.
@@ -418,6 +429,9 @@ func (q *Queue) armLocked() {
 			at = t
 		}
 	}
+	if !q.behind.IsZero() && (at.IsZero() || q.behind.Before(at)) {
+		at = q.behind
+	}
 	if at.IsZero() || !q.armed.IsZero() && !at.Before(q.armed) {
 		return // it rings early enough
 	}
@@ -452,6 +466,10 @@ func (q *Queue) ring() {
 		} else {
 			q.landLocked(e)
 		}
+	}
+	if !q.behind.IsZero() && !q.behind.After(now) {
+		q.behind = time.Time{}
+		q.callLocked()
 	}
 	q.armLocked()
 }

@@ -601,6 +601,10 @@ func TestClock(t *testing.T) {
 		offset.Store(-int64(48 * time.Hour))
 		w.restart()
 		begin = time.Now()
+		w.want(w.take(Take{Visibility: time.Hour, Wait: time.Hour}), "n")
+		if d := time.Since(begin); d != vis {
+			t.Errorf("visible after %v", d)
+		}
 		w.want(w.take(Take{Visibility: time.Hour, Wait: time.Hour}), "d")
 		if d := time.Since(begin); d != 10*time.Minute {
 			t.Errorf("the delay was over after %v", d)
@@ -612,6 +616,67 @@ func TestClock(t *testing.T) {
 		w.want(w.take(Take{Visibility: time.Hour, Wait: time.Hour}), "d")
 		if d := time.Since(begin); d > longestNap {
 			t.Errorf("the delay was over after %v", d)
+		}
+	})
+}
+
+// Messages of a FIFO queue become available when its delay is over, though nobody waits for them and the clock was set back meanwhile, also over a
+// restart.
+func TestDelayOfFIFO(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var offset, rung atomic.Int64
+		w := newWorld(t, FIFO, Options{
+			now:   func() time.Time { return time.Now().Round(0).Add(time.Duration(offset.Load())) },
+			Ready: func(string) { rung.Add(1) },
+		})
+		late := Take{Max: 10, Visibility: time.Hour, Delay: 10 * time.Minute}
+		for round, back := range []time.Duration{0, 24 * time.Hour, 48 * time.Hour} {
+			w.send("a", "b")
+			offset.Store(-int64(back))
+			if round == 2 {
+				w.restart()
+			}
+			w.want(w.take(late), "")
+			rung.Store(0)
+			time.Sleep(10*time.Minute - time.Second)
+			w.want(w.take(late), "")
+			if n := rung.Load(); n > 1 {
+				t.Errorf("set back by %v: rung %d times before the delay was over", back, n)
+			}
+			rung.Store(0)
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			if rung.Load() == 0 {
+				t.Errorf("set back by %v: not rung when the delay was over", back)
+			}
+			d := w.take(late)
+			w.delete(w.want(d, "a b")...)
+		}
+		offset.Store(0)
+		w.send("a")
+		begin := time.Now()
+		late.Wait = time.Hour
+		offset.Store(-int64(24 * time.Hour))
+		w.want(w.take(late), "a")
+		if d := time.Since(begin); d != 10*time.Minute {
+			t.Errorf("the delay was over after %v", d)
+		}
+	})
+}
+
+// After a restart with the clock set back a message is in flight no longer than its visibility.
+func TestVisibilityAfterClockSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var offset atomic.Int64
+		w := newWorld(t, Standard, Options{now: func() time.Time { return time.Now().Round(0).Add(time.Duration(offset.Load())) }})
+		w.send("m")
+		w.want(w.take(take(1)), "m")
+		offset.Store(-int64(24 * time.Hour))
+		w.restart()
+		begin := time.Now()
+		w.want(w.take(Take{Visibility: time.Hour, Wait: time.Hour}), "m")
+		if d := time.Since(begin); d > vis {
+			t.Errorf("visible after %v", d)
 		}
 	})
 }

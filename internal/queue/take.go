@@ -66,21 +66,21 @@ func (q *Queue) pick(ctx context.Context, t *Take, deadline time.Time) (picked, 
 			}
 		}
 		now := q.s.opts.now()
-		expired, dueBefore := int64(math.MinInt64), int64(math.MaxInt64)
+		expired, delay := int64(math.MinInt64), time.Duration(0)
 		if t.Retention > 0 {
 			expired = now.Add(-t.Retention).UnixNano()
 		}
-		if q.kind == FIFO && t.Delay > 0 {
-			dueBefore = now.Add(-t.Delay).UnixNano()
+		if q.kind == FIFO {
+			delay = t.Delay
 		}
-		picked, old, next := q.pickLocked(n, expired, dueBefore)
+		picked, old := q.pickLocked(n, expired, now, delay)
 		if len(picked) < n && q.moreLocked() {
 			err := q.fillLocked(ctx)
 			if err == nil && len(picked)+len(old) == 0 {
 				continue
 			}
 			if err == nil {
-				p, o, _ := q.pickLocked(n-len(picked), expired, dueBefore)
+				p, o := q.pickLocked(n-len(picked), expired, now, delay)
 				picked, old = append(picked, p...), append(old, o...)
 			} else if len(picked)+len(old) == 0 {
 				return nil, nil, err
@@ -95,9 +95,6 @@ func (q *Queue) pick(ctx context.Context, t *Take, deadline time.Time) (picked, 
 		wait := time.Until(deadline)
 		if deadline.IsZero() || wait <= 0 {
 			return nil, nil, nil
-		}
-		if next != 0 {
-			wait = min(wait, time.Duration(next-dueBefore))
 		}
 		w := &waiter{wake: make(chan struct{})}
 		q.waiters = append(q.waiters, w)

@@ -160,6 +160,8 @@ func (s *stream) iterate(ctx context.Context, shard string, from eventsource.Pos
 	switch {
 	case from.After != "":
 		in.ShardIteratorType, in.StartingSequenceNumber = new("AFTER_SEQUENCE_NUMBER"), &from.After
+	case from.At.After(time.Now()): // the clock was set back
+		in.ShardIteratorType = new("LATEST")
 	case !from.At.IsZero():
 		in.ShardIteratorType, in.Timestamp = new("AT_TIMESTAMP"), &from.At
 	default:

@@ -72,7 +72,9 @@ func (s *Service) position(ctx context.Context, st *stream, sh *shard, kind stri
 			return 0, kinesisapi.ErrInvalidArgumentException("The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: %d, currentTimestampInMillis: %d",
 				at.UnixMilli(), now.UnixMilli())
 		}
-		return max(sh.Start, commitlog.At(*at)), nil
+		// Nothing that is yet to come lies before it, although the clock was set back.
+		tail, err := s.recordLog(st, sh.index).Tail(ctx)
+		return max(sh.Start, min(commitlog.At(*at), tail)), err
 	}
 	if sequence == nil {
 		return 0, kinesisapi.ErrInvalidArgumentException("Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or "+

@@ -77,6 +77,7 @@ func (s *Service) createStream(ctx context.Context, in *kinesisapi.CreateStreamI
 				sh.Last = boundary(i+1, shards).prev()
 			}
 			st.shards = append(st.shards, sh)
+			s.recordLog(st, sh.index).Begin(tx, sh.Start-1) // although the clock is set back
 		}
 		streamsGuard(name.account, name.region).Change(tx)
 		return st.begin(tx, st.shards...)

@@ -97,6 +97,12 @@ func (s *Service) createQueue(ctx context.Context, in *sqsapi.CreateQueueInput) 
 	return &sqsapi.CreateQueueOutput{QueueUrl: new(s.queueURL(ctx, sc, name))}, nil
 }
 
+// lately reports whether a time that was stored is less than d ago. One that has yet to come is not: the clock was set back since, nobody knows by how much.
+func lately(then, now time.Time, d time.Duration) bool {
+	age := now.Sub(then)
+	return age > -d && age < d
+}
+
 // checkReuse refuses the name of a queue that was deleted less than a minute ago.
 func (sc scope) checkReuse(tx kv.Tx, name string, now time.Time) error {
 	key := sc.deletedKey(name)
@@ -108,7 +114,7 @@ func (sc scope) checkReuse(tx kv.Tx, name string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if now.Sub(deleted) < reuse {
+	if lately(deleted, now, reuse) {
 		return sqsapi.ErrQueueDeletedRecently("You must wait 60 seconds after deleting a queue before you can create another with the same name.")
 	}
 	tx.Delete(key)
@@ -163,7 +169,7 @@ func (s *Service) purgeQueue(ctx context.Context, in *sqsapi.PurgeQueueInput) (*
 			return err
 		}
 		now := time.Now()
-		if q.Purged != 0 && now.Sub(time.UnixMilli(q.Purged)) < reuse {
+		if q.Purged != 0 && lately(time.UnixMilli(q.Purged), now, reuse) {
 			return sqsapi.ErrPurgeQueueInProgress("Only one PurgeQueue operation on %s is allowed every 60 seconds.", name)
 		}
 		q.drop(tx, stamp(now))

@@ -181,7 +181,7 @@ func encodeDuplicate(id [16]byte, seq uint64, now time.Time) []byte {
 
 // decodeDuplicate returns what was sent first, if that is not too long ago.
 func decodeDuplicate(b []byte, now time.Time) (sent, bool) {
-	if len(b) != 32 || now.Sub(time.Unix(0, int64(binary.BigEndian.Uint64(b[24:])))) >= period {
+	if len(b) != 32 || !lately(time.Unix(0, int64(binary.BigEndian.Uint64(b[24:]))), now, period) {
 		return sent{}, false
 	}
 	return sent{uuid([16]byte(b)), new(sequenceNumber(binary.BigEndian.Uint64(b[16:])))}, true

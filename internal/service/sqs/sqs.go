@@ -203,7 +203,7 @@ func (s *Service) sweepDeleted(ctx context.Context, now time.Time) error {
 				if err != nil {
 					return err
 				}
-				if now.Sub(at) >= reuse {
+				if !lately(at, now, reuse) {
 					*x.list = append(*x.list, e)
 				}
 			}

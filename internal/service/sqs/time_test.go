@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/sqsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/kv"
+	"github.com/mayflyhq/mayfly/internal/kv/pebblekv"
 )
 
 // The name of a deleted queue is free again after 60 seconds, and what is made under it is empty.
@@ -261,5 +265,50 @@ func TestSweep(t *testing.T) {
 		if len(left) != 2 {
 			w.t.Errorf("%v", left)
 		}
+	})
+}
+
+// After a restart with the clock set back (each bubble begins at the same time) nothing waits until the clock has caught up: names are free, purges
+// allowed, and messages visible again after their visibility timeout, delayed ones after their delay.
+func TestClockSetBack(t *testing.T) {
+	fs := vfs.NewMem()
+	bubble := func(f func(w *world)) {
+		synctest.Test(t, func(t *testing.T) {
+			db, err := pebblekv.Open(pebblekv.Options{Dir: "store", FS: fs})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := &world{t: t, db: db, ctx: as(context.Background(), account)}
+			w.restart()
+			defer func() {
+				w.stop()
+				if err := db.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			f(w)
+		})
+	}
+	var q, fifo *string
+	bubble(func(w *world) {
+		w.sleep(24 * time.Hour)
+		do(w, sqsapi.DeleteQueue, &sqsapi.DeleteQueueInput{QueueUrl: w.create("gone", nil)})
+		do(w, sqsapi.PurgeQueue, &sqsapi.PurgeQueueInput{QueueUrl: w.create("purged", nil)})
+		q, fifo = w.create("q", nil), w.create("q.fifo", map[string]string{"FifoQueue": "true", "ContentBasedDeduplication": "true", "DelaySeconds": "900"})
+		w.send(q, "flying")
+		w.one(q)
+		do(w, sqsapi.SendMessage, &sqsapi.SendMessageInput{QueueUrl: q, MessageBody: new("delayed"), DelaySeconds: new(int32(900))})
+		w.put(fifo, "g", "delayed")
+	})
+	bubble(func(w *world) {
+		w.create("gone", nil)
+		do(w, sqsapi.PurgeQueue, &sqsapi.PurgeQueueInput{QueueUrl: do(w, sqsapi.GetQueueUrl, &sqsapi.GetQueueUrlInput{QueueName: new("purged")}).QueueUrl})
+		w.wantBodies(q, "")
+		w.wantBodies(fifo, "")
+		w.sleep(30 * time.Second)
+		w.remove(q, w.wantBodies(q, "flying")...)
+		w.sleep(870 * time.Second)
+		w.wantBodies(q, "delayed")
+		w.wantBodies(fifo, "delayed")
 	})
 }
