@@ -65,7 +65,7 @@ type runner interface {
 	start()
 	stop() // waits for what is in flight
 	set(m *Mapping)
-	status() (string, Metrics)
+	status() (string, Metrics) // "" before the first result
 	explain(ctx context.Context, id string) (Outcome, error)
 	// waiting returns what was not done yet, up to most of each shard.
 	waiting(ctx context.Context, most int) ([]shardRecords, *Mapping, error)
@@ -189,10 +189,12 @@ func (e *Engine) runner(m *Mapping, source any) (runner, error) {
 	case Stream:
 		s := &stream{engine: e, source: source, shards: map[string]*shard{}}
 		s.mapping.Store(m)
+		s.tally.last.engine, s.tally.last.mapping = e, m.ID
 		return s, nil
 	case Queue:
 		q := &queue{engine: e, source: source, groups: map[string]bool{}, bell: make(chan struct{}, 1)}
 		q.mapping.Store(m)
+		q.tally.last.engine, q.tally.last.mapping = e, m.ID
 		return q, nil
 	}
 	return nil, fmt.Errorf("eventsource: %T is neither a Queue nor a Stream", source)
@@ -262,17 +264,24 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 	return forget(ctx, e.db, id)
 }
 
-// Status tells how a mapping does. One that the engine does not have is not running. It does not wait for one that stops.
-func (e *Engine) Status(id string) Status {
+// Status tells how a mapping does. One that the engine does not have is not running; its result is that of when it ran. It does not wait for
+// one that stops.
+func (e *Engine) Status(ctx context.Context, id string) Status {
 	e.mu.Lock()
 	var now runner
-	s := Status{Result: ResultNone}
+	var s Status
 	if r := e.mappings[id]; r != nil {
 		now, s.Running = r.runner, r.started
 	}
 	e.mu.Unlock()
 	if now != nil {
 		s.Result, s.Metrics = now.status()
+	}
+	if s.Result == "" {
+		s.Result = e.storedResult(ctx, id)
+	}
+	if s.Result == "" {
+		s.Result = ResultNone
 	}
 	return s
 }

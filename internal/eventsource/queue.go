@@ -80,6 +80,7 @@ func (q *queue) stop() {
 	}
 	q.mu.Unlock()
 	q.running.Wait()
+	q.tally.last.flush()
 }
 
 func (q *queue) set(m *Mapping) {

@@ -291,11 +291,11 @@ func TestQueueScaling(t *testing.T) {
 			w.set(queueMapping(func(m *Mapping) { m.BatchSize, m.MaxConcurrency = 1, c.most }))
 			var got []int
 			synctest.Wait()
-			w.expect("at once", w.engine.Status("m").Metrics.InFlight, c.first)
+			w.expect("at once", w.engine.Status(t.Context(), "m").Metrics.InFlight, c.first)
 			for _, d := range []time.Duration{time.Second, 10 * time.Second, 50 * time.Second} {
 				time.Sleep(d)
 				synctest.Wait()
-				got = append(got, w.engine.Status("m").Metrics.InFlight)
+				got = append(got, w.engine.Status(t.Context(), "m").Metrics.InFlight)
 			}
 			for i := range got {
 				if got[i] < c.want[i]*8/10 || got[i] > c.want[i] {
@@ -307,7 +307,7 @@ func TestQueueScaling(t *testing.T) {
 			time.Sleep(2 * time.Hour)
 			synctest.Wait()
 			w.expect("left", q.left(), 0)
-			w.expect("in flight", w.engine.Status("m").Metrics.InFlight, 0)
+			w.expect("in flight", w.engine.Status(t.Context(), "m").Metrics.InFlight, 0)
 			takes := q.takes
 			time.Sleep(time.Hour)
 			w.expect("takes of an idle hour", q.takes-takes, 0)
@@ -362,7 +362,7 @@ func TestQueueThrottle(t *testing.T) {
 		synctest.Wait()
 		w.expect("batches", w.batches(), "[a b]")
 		w.expect("left", q.left(), 0)
-		if s := w.engine.Status("m"); s.Metrics.Throttles == 0 || s.Result != ResultOK {
+		if s := w.engine.Status(t.Context(), "m"); s.Metrics.Throttles == 0 || s.Result != ResultOK {
 			t.Errorf("status %+v", s)
 		}
 	})
@@ -402,7 +402,7 @@ func TestQueueGone(t *testing.T) {
 		w.set(queueMapping(nil))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if s := w.engine.Status("m"); !strings.HasPrefix(s.Result, "PROBLEM: ") || s.Metrics.Errors < 3 {
+		if s := w.engine.Status(t.Context(), "m"); !strings.HasPrefix(s.Result, "PROBLEM: ") || s.Metrics.Errors < 3 {
 			t.Errorf("status %+v", s)
 		}
 		q.mu.Lock()

@@ -21,6 +21,8 @@ func windowKey(mapping, shard string, start int64) []byte {
 
 func windowRange(mapping, shard string) kv.Range { return kv.Prefix(root, mapping, "window", shard) }
 
+func resultKey(mapping string) []byte { return kv.Key(root, mapping, "result") }
+
 func fateKey(mapping string, at time.Time, shard, last string) []byte {
 	return kv.Key(root, mapping, "fate", at, shard, last)
 }

@@ -57,6 +57,7 @@ func (s *stream) stop() {
 		wg.Go(sh.stop)
 	}
 	wg.Wait()
+	s.tally.last.flush()
 }
 
 func (s *stream) all() (shards []*shard) {

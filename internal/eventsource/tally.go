@@ -7,9 +7,10 @@ import (
 
 // tally counts what a mapping does.
 type tally struct {
-	mu     sync.Mutex
-	m      Metrics
-	result string
+	last lastResult
+
+	mu sync.Mutex
+	m  Metrics
 }
 
 func (t *tally) update(f func(m *Metrics)) {
@@ -47,12 +48,11 @@ func (t *tally) begin(records int, again bool, age time.Duration) {
 
 // ok counts an invocation that the function answered, of whose records some failed.
 func (t *tally) ok(failed int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.m.Failed += int64(failed)
-	t.result = ResultOK
+	t.update(func(m *Metrics) { m.Failed += int64(failed) })
 	if failed > 0 {
-		t.result = resultFailed
+		t.last.set(resultFailed)
+	} else {
+		t.last.set(ResultOK)
 	}
 }
 
@@ -60,35 +60,27 @@ const resultFailed = "PROBLEM: Function call failed"
 
 // failed counts an invocation that failed.
 func (t *tally) failed(records int) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.m.Failed += int64(records)
-	t.result = resultFailed
+	t.update(func(m *Metrics) { m.Failed += int64(records) })
+	t.last.set(resultFailed)
 }
 
 // problem counts an invocation that the function did not get.
 func (t *tally) problem(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if throttled(err) {
-		t.m.Throttles++
+		t.update(func(m *Metrics) { m.Throttles++ })
 	}
-	t.result = "PROBLEM: " + err.Error()
+	t.last.set(problem(err))
 }
 
 // trouble counts a read that failed.
 func (t *tally) trouble(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.m.Errors++
-	t.result = "PROBLEM: " + err.Error()
+	t.update(func(m *Metrics) { m.Errors++ })
+	t.last.set(problem(err))
 }
 
+// status returns the last result, "" if there is none yet, and the counts.
 func (t *tally) status() (string, Metrics) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.result == "" {
-		return ResultNone, t.m
-	}
-	return t.result, t.m
+	return t.last.get(), t.m
 }

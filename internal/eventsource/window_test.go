@@ -82,7 +82,7 @@ func TestTumblingWindows(t *testing.T) {
 			if len(last.Records) != 0 || !last.Final || last.Early || !strings.HasPrefix(last.payload, `{"Records":[],"window":{"start":"2000-01-01T00:00:20Z","end":"2000-01-01T00:00:30Z"},"state":{"Sum":115},"shardId":"0","eventSourceARN":"`+streamARN+`","isFinalInvokeForWindow":true,"isWindowTerminatedEarly":false}`) {
 				t.Errorf("last event %s", last.payload)
 			}
-			w.expect("rows", w.rows(), 1)
+			w.expect("rows", w.rows(), 2) // of the shard, and the last result
 		})
 	}
 }
@@ -126,7 +126,7 @@ func TestSlidingWindows(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		w.expect("sums", f.ended, "[-5s-5s:15 0s-10s:55 5s-15s:63 10s-20s:23]")
-		w.expect("rows", w.rows(), 1)
+		w.expect("rows", w.rows(), 2)
 	})
 }
 
@@ -232,7 +232,7 @@ func TestWindowEndExpires(t *testing.T) {
 		synctest.Wait()
 		got := w.batches()
 		w.expect("last", strings.Join(got[len(got)-2:], "|"), "b|")
-		w.expect("rows", w.rows(), 2) // of the shard, and what was given up
+		w.expect("rows", w.rows(), 3) // of the shard, what was given up, and the last result
 		if len(w.dead) != 1 || w.dead[0].RequestContext.Condition != expired || w.dead[0].Kinesis.Size != 0 {
 			t.Errorf("destination %+v", w.dead)
 		}

@@ -78,7 +78,7 @@ func (s *Server) deliveries(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *core) report(ctx context.Context, m *lambdaapi.EventSourceMappingConfiguration, record string, from, to time.Time) *MappingReport {
-	status := c.mappings.Status(*m.UUID)
+	status := c.mappings.Status(ctx, *m.UUID)
 	x := &MappingReport{UUID: *m.UUID, Source: *m.EventSourceArn, Function: *m.FunctionArn, State: *m.State, Result: status.Result, Metrics: status.Metrics}
 	if record != "" {
 		o, err := c.mappings.Explain(ctx, x.UUID, record)

@@ -84,7 +84,7 @@ func (i *instance) mapAll(b *testing.B, source string, size int) {
 	}
 	engine := i.core.Load().mappings
 	for {
-		s := engine.Status(*m.UUID).Metrics
+		s := engine.Status(b.Context(), *m.UUID).Metrics
 		if s.Failed > 0 {
 			b.Fatalf("%+v", s)
 		}

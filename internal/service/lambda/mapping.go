@@ -104,8 +104,8 @@ func putMapping(tx kv.Tx, c scope, before, after *mapping) error {
 	return kv.SetJSON(tx, c.mappingKey(after.UUID), after)
 }
 
-// describeMapping is a mapping as the API shows it.
-func (s *Service) describeMapping(c scope, m *mapping) *lambdaapi.EventSourceMappingConfiguration {
+// describeMapping is a mapping as the API shows it. It asks the engine, so it is not for transactions.
+func (s *Service) describeMapping(ctx context.Context, c scope, m *mapping) *lambdaapi.EventSourceMappingConfiguration {
 	out := &lambdaapi.EventSourceMappingConfiguration{
 		UUID: &m.UUID, EventSourceMappingArn: new(c.mappingARN(m.UUID)), EventSourceArn: &m.Source,
 		FunctionArn: new(c.qualifiedARN(m.Function, m.Qualifier)), LastModified: &m.LastModified, State: &m.State,
@@ -133,7 +133,7 @@ func (s *Service) describeMapping(c scope, m *mapping) *lambdaapi.EventSourceMap
 	}
 	if m.kind().stream {
 		out.StateTransitionReason = new("User action")
-		out.LastProcessingResult = new(s.lastResult(m))
+		out.LastProcessingResult = new(s.lastResult(ctx, m))
 		out.StartingPosition, out.StartingPositionTimestamp = &m.StartingPosition, m.StartingTimestamp
 		out.ParallelizationFactor, out.BisectBatchOnFunctionError, out.TumblingWindowInSeconds = &m.ParallelizationFactor, &m.Bisect, &m.TumblingWindow
 		out.MaximumRetryAttempts, out.MaximumRecordAgeInSeconds = &m.RetryAttempts, &m.RecordAge
@@ -153,9 +153,6 @@ func (s *Service) createEventSourceMapping(ctx context.Context, in *lambdaapi.Cr
 	}
 	if err := kind.check(in); err != nil {
 		return nil, err
-	}
-	if in.DestinationConfig != nil && in.DestinationConfig.OnSuccess != nil {
-		return nil, lambdaapi.ErrInvalidParameterValueException("Unsupported DestinationConfig parameter for given event source mapping type.")
 	}
 	c, ref, err := locate(ctx, "CreateEventSourceMapping", in.FunctionName, nil)
 	if err != nil {
@@ -203,7 +200,7 @@ func (s *Service) createEventSourceMapping(ctx context.Context, in *lambdaapi.Cr
 	if err != nil {
 		return nil, err
 	}
-	return s.describeMapping(c, m), nil
+	return s.describeMapping(ctx, c, m), nil
 }
 
 func (s *Service) mappingFree(ctx context.Context, c scope, m *mapping) error {
@@ -237,7 +234,7 @@ func (s *Service) getEventSourceMapping(ctx context.Context, in *lambdaapi.GetEv
 	if err != nil {
 		return nil, err
 	}
-	return s.describeMapping(c, m), nil
+	return s.describeMapping(ctx, c, m), nil
 }
 
 func (s *Service) listEventSourceMappings(ctx context.Context, in *lambdaapi.ListEventSourceMappingsInput) (*lambdaapi.ListEventSourceMappingsOutput, error) {
@@ -251,13 +248,15 @@ func (s *Service) listEventSourceMappings(ctx context.Context, in *lambdaapi.Lis
 		function = l.qualifiedARN(ref.name, ref.qualifier)
 	}
 	out := &lambdaapi.ListEventSourceMappingsOutput{EventSourceMappings: []lambdaapi.EventSourceMappingConfiguration{}}
+	var found []*mapping
 	err := s.db.View(ctx, func(r kv.Reader) (err error) {
+		found = nil
 		out.NextMarker, err = pickUpTo(r, c.mappings(), in.Marker, in.MaxItems, mappingPage, func(e kv.Entry) (bool, error) {
 			m, err := get[mapping](r, e.Key)
 			if err != nil || function != "" && function != c.qualifiedARN(m.Function, m.Qualifier) || in.EventSourceArn != nil && *in.EventSourceArn != m.Source {
 				return false, err
 			}
-			out.EventSourceMappings = append(out.EventSourceMappings, *s.describeMapping(c, m))
+			found = append(found, m)
 			return true, nil
 		})
 		return err
@@ -265,13 +264,21 @@ func (s *Service) listEventSourceMappings(ctx context.Context, in *lambdaapi.Lis
 	if err != nil {
 		return nil, err
 	}
+	for _, m := range found {
+		out.EventSourceMappings = append(out.EventSourceMappings, *s.describeMapping(ctx, c, m))
+	}
 	return out, nil
 }
 
 // Mappings lists the event source mappings of an account, in all regions.
-func (s *Service) Mappings(ctx context.Context, account string) (all []*lambdaapi.EventSourceMappingConfiguration, err error) {
-	err = s.db.View(ctx, func(r kv.Reader) error {
-		all = nil
+func (s *Service) Mappings(ctx context.Context, account string) ([]*lambdaapi.EventSourceMappingConfiguration, error) {
+	type placed struct {
+		scope
+		mapping *mapping
+	}
+	var found []placed
+	err := s.db.View(ctx, func(r kv.Reader) error {
+		found = nil
 		for e, err := range r.Scan(kv.Prefix(mappingPrefix, account)) {
 			if err != nil {
 				return err
@@ -284,10 +291,14 @@ func (s *Service) Mappings(ctx context.Context, account string) (all []*lambdaap
 			if err != nil {
 				return err
 			}
-			all = append(all, s.describeMapping(c, m))
+			found = append(found, placed{c, m})
 		}
 		return nil
 	})
+	all := make([]*lambdaapi.EventSourceMappingConfiguration, 0, len(found))
+	for _, f := range found {
+		all = append(all, s.describeMapping(ctx, f.scope, f.mapping))
+	}
 	return all, err
 }
 
@@ -356,7 +367,7 @@ func (s *Service) updateEventSourceMapping(ctx context.Context, in *lambdaapi.Up
 	if err != nil {
 		return nil, err
 	}
-	return s.describeMapping(c, m), nil
+	return s.describeMapping(ctx, c, m), nil
 }
 
 // updated is an update as a request for a new mapping.
@@ -394,5 +405,5 @@ func (s *Service) deleteEventSourceMapping(ctx context.Context, in *lambdaapi.De
 	if err != nil {
 		return nil, err
 	}
-	return s.describeMapping(c, m), nil
+	return s.describeMapping(ctx, c, m), nil
 }

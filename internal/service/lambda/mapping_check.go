@@ -117,7 +117,7 @@ func (m *mapping) provision(kind *sourceKind, p *lambdaapi.ProvisionedPollerConf
 	}
 	if m.MinPollers == 0 {
 		m.MinPollers, m.MaxPollers = 1, maxPollers
-		if kind == queueSource || kind == fifoSource {
+		if kind.queue() {
 			m.MinPollers = minQueuePoller
 		}
 	}
@@ -127,26 +127,25 @@ func (m *mapping) provision(kind *sourceKind, p *lambdaapi.ProvisionedPollerConf
 
 // check holds the settings against each other and the kind of source.
 func (m *mapping) check(kind *sourceKind, in *lambdaapi.CreateEventSourceMappingInput) error {
-	queue := kind == queueSource || kind == fifoSource
 	switch {
 	case kind == fifoSource && m.Window > 0:
 		return errMapping("Batching window is not supported for FIFO queues")
 	case m.BatchSize > kind.maxBatch:
 		return errMapping("Maximum batch size must be between 1 and %d inclusive", kind.maxBatch)
-	case queue && m.BatchSize > 10 && m.Window == 0:
+	case kind.queue() && m.BatchSize > 10 && m.Window == 0:
 		return errMapping("Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10")
 	case m.RecordAge != -1 && m.RecordAge < minRecordAge && kind.has("MaximumRecordAgeInSeconds"):
-		return errMapping("MaximumRecordAgeInSeconds must be -1 or between %d and 604800.", minRecordAge)
+		return errMapping("MaximumRecordAgeInSeconds must be either -1 (forever) or between %d and 604800 (inclusive)", minRecordAge)
 	case m.TumblingWindow > 0 && m.ParallelizationFactor > 1:
 		return errMapping("TumblingWindowInSeconds requires a ParallelizationFactor of 1.")
 	case m.Concurrency > 0 && m.MinPollers > 0:
 		return errMapping("ScalingConfig and ProvisionedPollerConfig cannot be used together.")
+	case kind.queue() && (m.MinPollers == 1 || m.MaxPollers == 1):
+		return errMapping("MinimumPollers and MaximumPollers must be at least %d for SQS event sources.", minQueuePoller)
 	case m.MinPollers > m.MaxPollers:
 		return errMapping("MinimumPollers must be less than or equal to MaximumPollers.")
-	case queue && m.MinPollers == 1 || queue && m.MaxPollers == 1:
-		return errMapping("MinimumPollers and MaximumPollers must be at least %d for SQS event sources.", minQueuePoller)
-	case queue && in.ProvisionedPollerConfig != nil && in.ProvisionedPollerConfig.PollerGroupName != nil:
-		return errMapping("Unsupported PollerGroupName parameter for given event source mapping type.")
+	case kind.queue() && in.ProvisionedPollerConfig != nil && deref(in.ProvisionedPollerConfig.PollerGroupName) != "":
+		return kind.unsupported("PollerGroupName")
 	}
 	if kind != kafkaSource && kind != ownKafkaSource {
 		for _, name := range m.Metrics {

@@ -23,8 +23,8 @@ type Mappings interface {
 	Stop(id string)
 	// Remove stops a mapping and forgets how far it came.
 	Remove(ctx context.Context, id string) error
-	// Status says how a mapping does.
-	Status(id string) eventsource.Status
+	// Status says how a mapping does, or did when it ran.
+	Status(ctx context.Context, id string) eventsource.Status
 }
 
 // drive makes the engine do what a mapping's row says.
@@ -86,9 +86,9 @@ func (c scope) running(m *mapping, v *version) (*eventsource.Mapping, error) {
 func seconds(n int32) time.Duration { return time.Duration(n) * time.Second }
 
 // lastResult is LastProcessingResult.
-func (s *Service) lastResult(m *mapping) string {
+func (s *Service) lastResult(ctx context.Context, m *mapping) string {
 	if s.mappings != nil {
-		if r := s.mappings.Status(m.UUID).Result; r != "" {
+		if r := s.mappings.Status(ctx, m.UUID).Result; r != "" {
 			return r
 		}
 	}

@@ -15,6 +15,7 @@ type sourceKind struct {
 
 	batch, maxBatch int32 // default and bound of BatchSize
 	dialect         eventpattern.Dialect
+	polled          bool // its pollers are those of brokers, which word some errors in their own way
 	stream          bool // it has shards: starting positions, checkpoints, retries
 	served          bool
 }
@@ -38,22 +39,22 @@ var (
 		params: "MaximumBatchingWindowInSeconds StartingPosition StartingPositionTimestamp BisectBatchOnFunctionError MaximumRetryAttempts " +
 			"MaximumRecordAgeInSeconds DestinationConfig FunctionResponseTypes MetricsConfig Topics SourceAccessConfigurations " +
 			"AmazonManagedKafkaEventSourceConfig LoggingConfig ProvisionedPollerConfig",
-		batch: 100, maxBatch: 10_000, dialect: eventpattern.Kafka,
+		batch: 100, maxBatch: 10_000, dialect: eventpattern.Kafka, polled: true,
 	}
 	ownKafkaSource = &sourceKind{
 		name: "Apache Kafka",
 		params: "MaximumBatchingWindowInSeconds StartingPosition StartingPositionTimestamp BisectBatchOnFunctionError MaximumRetryAttempts " +
 			"MaximumRecordAgeInSeconds DestinationConfig FunctionResponseTypes MetricsConfig Topics SourceAccessConfigurations " +
 			"SelfManagedEventSource SelfManagedKafkaEventSourceConfig LoggingConfig ProvisionedPollerConfig",
-		batch: 100, maxBatch: 10_000, dialect: eventpattern.Kafka,
+		batch: 100, maxBatch: 10_000, dialect: eventpattern.Kafka, polled: true,
 	}
 	brokerSource = &sourceKind{
-		name: "Amazon MQ", params: "MaximumBatchingWindowInSeconds Queues SourceAccessConfigurations", batch: 100, maxBatch: 10_000, dialect: eventpattern.MQ,
+		name: "Amazon MQ", params: "MaximumBatchingWindowInSeconds Queues SourceAccessConfigurations", batch: 100, maxBatch: 10_000, dialect: eventpattern.MQ, polled: true,
 	}
 	documentSource = &sourceKind{
 		name:   "Amazon DocumentDB",
 		params: "MaximumBatchingWindowInSeconds StartingPosition StartingPositionTimestamp SourceAccessConfigurations DocumentDBEventSourceConfig",
-		batch:  100, maxBatch: 10_000, dialect: eventpattern.DocumentDB,
+		batch:  100, maxBatch: 10_000, dialect: eventpattern.DocumentDB, polled: true,
 	}
 )
 
@@ -140,13 +141,27 @@ func paramsOf(in *lambdaapi.CreateEventSourceMappingInput) (params []string) {
 // check refuses parameters that sources of the kind do not have, in AWS's words.
 func (k *sourceKind) check(in *lambdaapi.CreateEventSourceMappingInput) error {
 	for _, p := range paramsOf(in) {
-		switch {
-		case k.has(p):
-		case strings.HasPrefix(p, "StartingPosition") && (k == queueSource || k == fifoSource):
-			return lambdaapi.ErrInvalidParameterValueException("StartingPosition is not valid for SQS event sources.")
-		default:
-			return lambdaapi.ErrInvalidParameterValueException("Unsupported %s parameter for given event source mapping type.", p)
+		if k.has(p) {
+			continue
 		}
+		if strings.HasPrefix(p, "StartingPosition") && k.queue() {
+			return lambdaapi.ErrInvalidParameterValueException("StartingPosition is not valid for SQS event sources.")
+		}
+		return k.unsupported(p)
+	}
+	if in.DestinationConfig != nil && in.DestinationConfig.OnSuccess != nil {
+		return k.unsupported("DestinationConfig")
 	}
 	return nil
 }
+
+// unsupported refuses a parameter. AWS quotes its name as Java has it for Kafka and brokers (seen 2021 to 2026), and not for queues and streams
+// (recorded 2025-11).
+func (k *sourceKind) unsupported(param string) error {
+	if k.polled {
+		param = "'" + strings.ToLower(param[:1]) + param[1:] + "'"
+	}
+	return lambdaapi.ErrInvalidParameterValueException("Unsupported %s parameter for given event source mapping type.", param)
+}
+
+func (k *sourceKind) queue() bool { return k == queueSource || k == fifoSource }

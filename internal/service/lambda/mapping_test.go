@@ -64,7 +64,9 @@ func (f *fakeMappings) Remove(_ context.Context, id string) error {
 	return nil
 }
 
-func (f *fakeMappings) Status(string) eventsource.Status { return eventsource.Status{Result: f.result} }
+func (f *fakeMappings) Status(context.Context, string) eventsource.Status {
+	return eventsource.Status{Result: f.result}
+}
 
 func (f *fakeMappings) get(id string) *eventsource.Mapping {
 	f.mu.Lock()
@@ -374,7 +376,7 @@ func TestMappingRefused(t *testing.T) {
 		{testStream, set(func(in *mappingInput) {
 			in.StartingPosition, in.StartingPositionTimestamp = new("AT_TIMESTAMP"), new(time.Unix(-1, 0))
 		}), "Received Exception while reading from provided stream. class java.lang.Long can not be converted to a Timestamp"},
-		{testStream, set(func(in *mappingInput) { in.MaximumRecordAgeInSeconds = new(int32(59)) }), "MaximumRecordAgeInSeconds must be -1 or between 60 and 604800."},
+		{testStream, set(func(in *mappingInput) { in.MaximumRecordAgeInSeconds = new(int32(59)) }), "MaximumRecordAgeInSeconds must be either -1 (forever) or between 60 and 604800 (inclusive)"},
 		{testStream, set(func(in *mappingInput) {
 			in.TumblingWindowInSeconds, in.ParallelizationFactor = new(int32(9)), new(int32(2))
 		}), "TumblingWindowInSeconds requires a ParallelizationFactor of 1."},
