@@ -53,7 +53,7 @@ func TestQueueLoop(t *testing.T) {
 				synctest.Wait()
 				w.expect("given up", slices.Sorted(slices.Values(w.lost())), c.lost)
 				w.expect("redriven", q.dead, c.dead)
-				if s := w.engine.Status("m"); s.Metrics.Loops == 0 || s.Metrics.InFlight != 0 || q.left() != 0 {
+				if s := w.engine.Status(t.Context(), "m"); s.Metrics.Loops == 0 || s.Metrics.InFlight != 0 || q.left() != 0 {
 					t.Errorf("%+v, %d messages left", s, q.left())
 				}
 			})
