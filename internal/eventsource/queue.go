@@ -20,8 +20,6 @@ const (
 	provisionedPer   = 10 // batches of one provisioned poller
 	provisionedSpeed = 1000.0 / 60
 
-	receive        = 10               // messages of one Take, SQS's limit
-	mostAbreast    = 8                // Takes or Deletes at once for one batch
 	describeEvery  = time.Minute      // how long a queue's attributes are believed
 	visibilitySlop = 30 * time.Second // added to window and timeout of the function
 )
@@ -286,16 +284,11 @@ func (q *queue) collect(ctx context.Context, m *Mapping) (*batch, error) {
 		}
 	}
 	var over <-chan time.Time
-	for abreast := 1; ; {
-		found, err := q.take(ctx, m.BatchSize-len(b.records), abreast, hidden)
+	for {
+		found, err := q.source.Take(ctx, m.BatchSize-len(b.records), hidden)
 		if err != nil {
 			b.release(ctx)
 			return nil, err
-		}
-		if len(found) < abreast*receive {
-			abreast = 1
-		} else {
-			abreast = min(2*abreast, mostAbreast)
 		}
 		q.tally.read(len(found))
 		kept := b.filter(ctx, found)
@@ -335,31 +328,6 @@ func (q *queue) collect(ctx context.Context, m *Mapping) (*batch, error) {
 			return nil, ctx.Err()
 		}
 	}
-}
-
-// take takes up to most messages, by several Takes at once while there are many.
-func (q *queue) take(ctx context.Context, most, abreast int, hidden time.Duration) (found []Record, err error) {
-	if abreast = min(abreast, (most+receive-1)/receive); abreast == 1 {
-		return q.source.Take(ctx, min(most, receive), hidden)
-	}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for n := range abreast {
-		wg.Go(func() {
-			some, failed := q.source.Take(ctx, min(most-n*receive, receive), hidden)
-			mu.Lock()
-			defer mu.Unlock()
-			found = append(found, some...)
-			if failed != nil {
-				err = failed
-			}
-		})
-	}
-	wg.Wait()
-	if len(found) > 0 {
-		err = nil // what was taken must be seen through
-	}
-	return found, err
 }
 
 // batch is messages that were taken.
@@ -420,7 +388,7 @@ func (b *batch) delete(ctx context.Context, records []Record) {
 	ctx = context.WithoutCancel(ctx)
 	var err error
 	for n := range 3 {
-		if err = b.deleteAbreast(ctx, records); err == nil {
+		if err = b.queue.source.Delete(ctx, records); err == nil {
 			b.queue.tally.deleted(len(records))
 			return
 		}
@@ -431,28 +399,6 @@ func (b *batch) delete(ctx context.Context, records []Record) {
 	}
 	b.queue.engine.log.Warn("messages not deleted: they will be processed again", "mapping", b.m.ID, "messages", len(records), "err", err)
 	b.queue.tally.trouble(err)
-}
-
-// deleteAbreast deletes many messages by several Deletes at once.
-func (b *batch) deleteAbreast(ctx context.Context, records []Record) error {
-	if len(records) <= receive {
-		return b.queue.source.Delete(ctx, records)
-	}
-	calls := (len(records) + receive - 1) / receive
-	each := (calls + mostAbreast - 1) / mostAbreast * receive
-	errs := make([]error, 0, mostAbreast)
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for some := range slices.Chunk(records, each) {
-		wg.Go(func() {
-			err := b.queue.source.Delete(ctx, some)
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }
 
 // hold takes the groups of the batch, and leaves messages out whose group is in flight: their visibility timeout was too short for the function.

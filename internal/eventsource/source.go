@@ -52,8 +52,8 @@ type Record struct {
 
 // Queue is a source whose messages are taken for a while and then deleted, or else appear again. Its methods may be called concurrently.
 type Queue interface {
-	// Take returns up to max messages that are available now, none if there are none; it does not wait for messages. They are hidden for the
-	// visibility, or for the queue's own if that is zero.
+	// Take returns up to max messages that are available now, none if there are none, and not many more than an event holds; it does not wait for messages. They are
+	// hidden for the visibility, or for the queue's own if that is zero.
 	Take(ctx context.Context, max int, visibility time.Duration) ([]Record, error)
 	// Delete deletes messages. Deleting one that is gone is no error.
 	Delete(ctx context.Context, messages []Record) error

@@ -680,3 +680,30 @@ func TestVisibilityAfterClockSetBack(t *testing.T) {
 		}
 	})
 }
+
+// What is beyond the bytes stays where it was, and a single message is taken however large it is.
+func TestBytes(t *testing.T) {
+	for _, kind := range []Kind{Standard, FIFO} {
+		w := newWorld(t, kind, Options{})
+		w.send("a1--", "a2--", "b3--", "a4--", "b5--")
+		var got []string
+		for range 3 {
+			ds := w.take(Take{Max: 10, Bytes: 5, Visibility: vis})
+			var leases []Lease
+			for _, d := range ds {
+				got = append(got, string(d.Body))
+				leases = append(leases, d.Lease())
+				if d.Takes != 1 {
+					t.Errorf("%s was taken %d times", d.Body, d.Takes)
+				}
+			}
+			got = append(got, "|")
+			if errs, err := w.q.Delete(t.Context(), leases...); err != nil || errors.Join(errs...) != nil {
+				t.Fatal(errs, err)
+			}
+		}
+		if want := map[Kind]string{Standard: "a1-- b3-- | a2-- b5-- | a4-- |", FIFO: "a1-- a2-- | b3-- b5-- | a4-- |"}[kind]; strings.Join(got, " ") != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

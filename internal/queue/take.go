@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
@@ -16,6 +17,7 @@ type Take struct {
 	Delay      time.Duration // of a FIFO queue: how long after they were sent messages cannot be taken at first
 	Retention  time.Duration // messages that were sent longer ago are removed; 0 keeps all
 	InFlight   int           // how many messages may be in flight, at most; 0 means any number
+	Bytes      int           // of bodies, after which no further message is taken; 0 means any number. Not of volatile takes
 
 	// Volatile takes are not written: messages are in flight until Release, Remove or Postpone, or until the process ends, and Takes does not count them.
 	// Visibility and Dead do not apply.
@@ -132,9 +134,12 @@ func (q *Queue) lease(ctx context.Context, picked, old []*entry, t *Take) ([]Del
 		updated []entry
 		left    []*entry // they are here no more
 		removed int      // of them by this transaction
+		rest    []*entry // beyond the bytes
+		bytes   int
 	)
 	err := q.s.db.Update(ctx, func(tx kv.Tx) error {
 		ds, leased, updated, left, removed = ds[:0], leased[:0], updated[:0], left[:0], 0
+		rest, bytes = nil, 0
 		for _, e := range old {
 			there, err := q.removeRows(tx, e)
 			if err != nil {
@@ -145,7 +150,11 @@ func (q *Queue) lease(ctx context.Context, picked, old []*entry, t *Take) ([]Del
 			}
 		}
 		now := q.s.opts.now()
-		for _, e := range picked {
+		for i, e := range picked {
+			if t.Bytes > 0 && bytes >= t.Bytes {
+				rest = picked[i:]
+				break
+			}
 			body, ok, err := tx.Get(q.bodyKey(e.body))
 			if err != nil {
 				return err
@@ -154,6 +163,7 @@ func (q *Queue) lease(ctx context.Context, picked, old []*entry, t *Take) ([]Del
 				left = append(left, e)
 				continue
 			}
+			bytes += len(body)
 			c := *e
 			c.takes++
 			c.taken, c.visible = now.UnixNano(), now.Add(max(0, t.Visibility)).UnixNano()
@@ -195,6 +205,9 @@ func (q *Queue) lease(ctx context.Context, picked, old []*entry, t *Take) ([]Del
 	}
 	for _, e := range left {
 		q.removeLocked(e)
+	}
+	for _, e := range slices.Backward(rest) {
+		q.backLocked(e, released)
 	}
 	for i, e := range leased {
 		if q.entries[e.id] != e || e.state != flying {

@@ -29,6 +29,9 @@ var suites = []struct{ pkg, bench, time string }{
 	{"./internal/server", "Throughput", "10x"},
 	{"./internal/server", "Queue|FIFO|FanOut", "300x"},
 	{"./internal/server", "EmptyPolls", "1x"},
+	{"./internal/server", "IdleMappings", "1x"},
+	{"./internal/server", "RecordLatency", "500x"},
+	{"./internal/server", "EventSource", "50000x"},
 	{"./internal/sandbox/linux", "ColdStart", "40x"},
 	{"./internal/sandbox/linux", "IdleMemory", "1x"},
 	{"./internal/runtimes", "ColdStart", "20x"},
@@ -148,6 +151,7 @@ func rows() []row {
 		)
 	}
 	all = append(all, queueRows(server)...)
+	all = append(all, mappingRows(server)...)
 	for _, n := range []string{"16", "128"} {
 		all = append(all, row{what: "durable commits, " + n + " writers, to raw Pebble", figure: kv + "Commit/kv/writers=" + n + " commits/s", base: kv + "Commit/raw/writers=" + n + " commits/s", aim: 0.7, decimals: 2, unit: "x"})
 	}
@@ -209,6 +213,34 @@ func queueRows(server string) (all []row) {
 		row{what: "deliveries of a topic to ten queues, 16 clients, to commits of raw Pebble by ten", decimals: 2, unit: "x", figure: server + "FanOut/mayfly msgs/s", base: server + "FanOut/raw msgs/s"},
 		row{what: "deliveries of a topic to ten queues, 16 clients, to moto_server", aim: 10, decimals: 1, unit: "x", figure: server + "FanOut/mayfly msgs/s", base: server + "FanOut/moto msgs/s"},
 		row{what: "CPU seconds in 20 s of 1,000 clients that wait for a message, the idle server's off", aim: 0.2, most: true, decimals: 2, unit: "s", figure: server + "EmptyPolls cpu-s/20s", less: server + "EmptyPolls idle-cpu-s/20s"},
+	)
+}
+
+// mappingRows are those of event source mappings. Records have 100 bytes.
+func mappingRows(server string) (all []row) {
+	sources := []struct{ name, what, base string }{{"kinesis", "a shard", "kinesis"}, {"fanout", "a shard with enhanced fan-out", "kinesis"}, {"sqs", "a queue", "sqs"}}
+	for _, s := range sources {
+		for _, batch := range []struct{ n, what string }{{"1", "one by one"}, {"10", "by 10"}, {"100", "by 100"}, {"10000", "by 10,000"}} {
+			at := server + "EventSource/" + s.name + "/batch=" + batch.n
+			r := row{what: "records of " + s.what + " through a function, " + batch.what + ", to reading them alone", decimals: 2, unit: "x",
+				figure: at + " records/s", base: server + "EventSource/" + s.base + "/source records/s"}
+			if batch.n == "100" || batch.n == "10000" {
+				r.aim = 0.8
+			}
+			all = append(all, r, row{what: "CPU of a record of " + s.what + " through a function, " + batch.what + ", the function's included", decimals: 1, unit: "us", figure: at + " cpu-us/record"})
+		}
+	}
+	for _, s := range sources {
+		at := server + "RecordLatency/" + s.name
+		all = append(all,
+			row{what: "a record of " + s.what + ", from before it is put to the warm function's start, median", figure: at + " p50-us", aim: 5000, most: true, unit: "us"},
+			row{what: "the same, the 99th percentile", figure: at + " p99-us", unit: "us"},
+			row{what: "the same, median, to that of an invocation", figure: at + " p50-us", base: server + "RecordLatency/invoke p50-us", decimals: 2, unit: "x"})
+	}
+	return append(all,
+		row{what: "memory of 1,000 idle event source mappings", figure: server + "IdleMappings MiB", aim: 20, most: true, decimals: 1, unit: "MiB"},
+		row{what: "CPU of 1,000 idle event source mappings, in a second", figure: server + "IdleMappings cpu-ms/s", aim: 2, most: true, decimals: 1, unit: "ms"},
+		row{what: "the latest of 40 of them to have its record at its function", figure: server + "IdleMappings latest-wake-ms", aim: 50, most: true, decimals: 1, unit: "ms"},
 	)
 }
 

@@ -1,8 +1,8 @@
 // Package sources opens the event sources of AWS for the engine of event source mappings: queues of Amazon SQS and streams of Amazon Kinesis.
 //
-// Every read is an operation of the service, and the function's role must be allowed it, so that what the role may no longer do ends at once. Queues
-// are read by sessions of the role. Streams are read on Lambda's own behalf, which the limits of their shards do not count: the role is asked for GetRecords, for
-// SubscribeToShard of a consumer with enhanced fan-out, and for DescribeStream, as roles on AWS have it, instead of ListShards.
+// Every read is an operation of the service, and the function's role must be allowed it, so that what the role may no longer do ends at once. The operation itself
+// is on Lambda's own behalf, which is not held to ten messages nor to the limits of shards: the role is asked for ReceiveMessage and so on of a queue, and of a
+// stream for GetRecords, for SubscribeToShard of a consumer with enhanced fan-out, and for DescribeStream, as roles on AWS have it, instead of ListShards.
 package sources
 
 import (
@@ -17,9 +17,7 @@ import (
 
 // Roles makes calls in the name of functions. Its methods are safe for concurrent use.
 type Roles interface {
-	// AsRole returns a context whose calls are those of the role that a function, named by its ARN with or without a qualifier, has.
-	AsRole(ctx context.Context, function string) (context.Context, error)
-	// May returns the ARN of the function's role, or the error that refuses an action of it on a resource.
+	// May returns the ARN of the role of a function, named by its ARN with or without a qualifier, or the error that refuses an action of it on a resource.
 	May(ctx context.Context, function, action, resource string) (role string, err error)
 }
 

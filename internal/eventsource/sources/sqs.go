@@ -17,11 +17,12 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/api/sqsapi"
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/aws/smithy"
+	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/eventsource"
 )
 
-// perCall is how many messages one operation of SQS takes.
-const perCall = 10
+// perCall is how many messages one operation takes of those that Mayfly calls for itself.
+const perCall = 10_000
 
 // queue implements eventsource.Queue.
 type queue struct {
@@ -30,6 +31,7 @@ type queue struct {
 	function string
 	arn      string
 	url      string
+	account  string
 	region   string
 	fifo     bool
 	filtered bool
@@ -37,40 +39,41 @@ type queue struct {
 
 func (s *Sources) openQueue(m *eventsource.Mapping, a arn.ARN) *queue {
 	return &queue{
-		caller: s.deps.Caller, roles: s.deps.Roles, function: m.FunctionARN, arn: m.SourceARN, region: a.Region,
+		caller: s.deps.Caller, roles: s.deps.Roles, function: m.FunctionARN, arn: m.SourceARN, account: a.Account, region: a.Region,
 		url:      "https://sqs." + a.Region + ".amazonaws.com/" + a.Account + "/" + a.Resource,
 		fifo:     strings.HasSuffix(a.Resource, ".fifo"),
 		filtered: m.Filter != nil,
 	}
 }
 
-// Take implements eventsource.Queue. It takes more than one operation can by several in a row, until one brings less than it could.
-func (q *queue) Take(ctx context.Context, most int, visibility time.Duration) (all []eventsource.Record, err error) {
-	ctx, err = q.roles.AsRole(ctx, q.function)
+// may returns a context for one action on the queue, which the function's role must be allowed. The call is Lambda's own, which is not held to ten messages.
+func (q *queue) may(ctx context.Context, action string) (context.Context, error) {
+	if _, err := q.roles.May(ctx, q.function, action, q.arn); err != nil {
+		return nil, err
+	}
+	return call.AsService(ctx, "lambda", q.account, q.region), nil
+}
+
+// Take implements eventsource.Queue.
+func (q *queue) Take(ctx context.Context, most int, visibility time.Duration) ([]eventsource.Record, error) {
+	ctx, err := q.may(ctx, "sqs:ReceiveMessage")
 	if err != nil {
 		return nil, err
 	}
-	for len(all) < most {
-		in := &sqsapi.ReceiveMessageInput{
-			QueueUrl: &q.url, MaxNumberOfMessages: new(int32(min(perCall, most-len(all)))), WaitTimeSeconds: new(int32(0)),
-			MessageSystemAttributeNames: []string{"All"}, MessageAttributeNames: []string{"All"},
-		}
-		if visibility > 0 {
-			in.VisibilityTimeout = new(int32((visibility + time.Second - 1) / time.Second))
-		}
-		out, err := sqsapi.ReceiveMessage.Call(ctx, q.caller, in)
-		if err != nil {
-			if len(all) > 0 {
-				return all, nil // what was taken must be handed on
-			}
-			return nil, queueError(err)
-		}
-		for i := range out.Messages {
-			all = append(all, q.record(&out.Messages[i]))
-		}
-		if len(out.Messages) < int(*in.MaxNumberOfMessages) {
-			break
-		}
+	in := &sqsapi.ReceiveMessageInput{
+		QueueUrl: &q.url, MaxNumberOfMessages: new(int32(min(perCall, most))), WaitTimeSeconds: new(int32(0)),
+		MessageSystemAttributeNames: []string{"All"}, MessageAttributeNames: []string{"All"},
+	}
+	if visibility > 0 {
+		in.VisibilityTimeout = new(int32((visibility + time.Second - 1) / time.Second))
+	}
+	out, err := sqsapi.ReceiveMessage.Call(ctx, q.caller, in)
+	if err != nil {
+		return nil, queueError(err)
+	}
+	all := make([]eventsource.Record, len(out.Messages))
+	for i := range out.Messages {
+		all[i] = q.record(&out.Messages[i])
 	}
 	return all, nil
 }
@@ -163,7 +166,7 @@ func appendMember(b []byte, name, value string) []byte {
 
 // Delete implements eventsource.Queue. It goes on although ctx ends: what was processed must not come again.
 func (q *queue) Delete(ctx context.Context, messages []eventsource.Record) error {
-	ctx, err := q.roles.AsRole(context.WithoutCancel(ctx), q.function)
+	ctx, err := q.may(context.WithoutCancel(ctx), "sqs:DeleteMessage")
 	if err != nil {
 		return err
 	}
@@ -183,9 +186,9 @@ func (q *queue) Delete(ctx context.Context, messages []eventsource.Record) error
 	return errors.Join(failed...)
 }
 
-// Hide implements eventsource.Queue.
+// Hide implements eventsource.Queue. Whoever may receive messages may return them: AWS's managed policy for functions that read queues allows no more.
 func (q *queue) Hide(ctx context.Context, messages []eventsource.Record, visibility time.Duration) error {
-	ctx, err := q.roles.AsRole(ctx, q.function)
+	ctx, err := q.may(ctx, "sqs:ReceiveMessage")
 	if err != nil {
 		return err
 	}
@@ -224,7 +227,7 @@ func entryErrors(failures []sqsapi.BatchResultErrorEntry) (all []error) {
 
 // Describe implements eventsource.Queue.
 func (q *queue) Describe(ctx context.Context) (visibility time.Duration, fifo bool, err error) {
-	ctx, err = q.roles.AsRole(ctx, q.function)
+	ctx, err = q.may(ctx, "sqs:GetQueueAttributes")
 	if err != nil {
 		return 0, q.fifo, err
 	}

@@ -142,18 +142,30 @@ func (m *Mapper) AsRole(ctx context.Context, function string) (context.Context, 
 	if s.roles == nil {
 		return own, nil
 	}
-	var v *version
-	err := s.db.View(ctx, func(r kv.Reader) (err error) { v, err = c.find(r, f.Name, f.Qualifier); return err })
+	role, err := s.roleOf(ctx, c, f)
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.roles.Session(own, v.serves().Role, c.qualifiedARN(f.Name, ""))
+	p, err := s.roles.Session(own, role, c.qualifiedARN(f.Name, ""))
 	if err != nil {
 		return nil, err
 	}
 	info := *call.From(own)
 	info.Principal = p
 	return call.With(own, &info), nil
+}
+
+// roleOf is the role of the version that a function's ARN leads to. What is invoked is remembered, so that reading for it costs no read of the store.
+func (s *Service) roleOf(ctx context.Context, c scope, f arn.Function) (string, error) {
+	if t := s.targets.get(c, f.Name, f.Qualifier); t != nil {
+		return t.first.function.RoleARN, nil
+	}
+	var v *version
+	err := s.db.View(ctx, func(r kv.Reader) (err error) { v, err = c.find(r, f.Name, f.Qualifier); return err })
+	if err != nil {
+		return "", err
+	}
+	return v.serves().Role, nil
 }
 
 // May implements sources.Roles.

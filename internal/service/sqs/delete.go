@@ -74,7 +74,7 @@ func (s *Service) deleteMessage(ctx context.Context, in *sqsapi.DeleteMessageInp
 }
 
 func (s *Service) deleteMessageBatch(ctx context.Context, in *sqsapi.DeleteMessageBatchInput) (*sqsapi.DeleteMessageBatchOutput, error) {
-	if err := checkBatch("DeleteMessageBatch", len(in.Entries), func(i int) *string { return in.Entries[i].Id }); err != nil {
+	if err := checkBatch(ctx, "DeleteMessageBatch", len(in.Entries), func(i int) *string { return in.Entries[i].Id }); err != nil {
 		return nil, err
 	}
 	receipts := make([]receipt, len(in.Entries))
@@ -154,7 +154,7 @@ func (s *Service) changeMessageVisibility(ctx context.Context, in *sqsapi.Change
 }
 
 func (s *Service) changeMessageVisibilityBatch(ctx context.Context, in *sqsapi.ChangeMessageVisibilityBatchInput) (*sqsapi.ChangeMessageVisibilityBatchOutput, error) {
-	if err := checkBatch("ChangeMessageVisibilityBatch", len(in.Entries), func(i int) *string { return in.Entries[i].Id }); err != nil {
+	if err := checkBatch(ctx, "ChangeMessageVisibilityBatch", len(in.Entries), func(i int) *string { return in.Entries[i].Id }); err != nil {
 		return nil, err
 	}
 	receipts := make([]receipt, len(in.Entries))

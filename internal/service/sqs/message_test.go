@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/sqsapi"
+	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/queue"
 )
 
@@ -287,5 +288,36 @@ func TestHandleRoundTrip(t *testing.T) {
 	q.Purges++
 	if _, gone, err := q.lease(&h); err != nil || !gone {
 		t.Errorf("%t %v", gone, err)
+	}
+}
+
+// Mayfly itself, which reads queues for functions, receives, returns and deletes as many messages at once as a batch may have.
+func TestOwnBatches(t *testing.T) {
+	w := newWorld(t)
+	url := w.create("q", nil)
+	for range 15 {
+		do(w, sqsapi.SendMessage, &sqsapi.SendMessageInput{QueueUrl: url, MessageBody: new("m")})
+	}
+	receive := &sqsapi.ReceiveMessageInput{QueueUrl: url, MaxNumberOfMessages: new(int32(10_000)), MessageSystemAttributeNames: []string{"All"}}
+	refused(w, sqsapi.ReceiveMessage, receive, invalidValue, "Value 10000 for parameter MaxNumberOfMessages is invalid. Reason: Must be between 1 and 10, if provided.")
+	w.ctx = call.AsService(w.ctx, "lambda", account, region)
+	for _, receives := range []string{"1", "2"} {
+		got := do(w, sqsapi.ReceiveMessage, receive).Messages
+		if len(got) != 15 || got[14].Attributes["ApproximateReceiveCount"] != receives {
+			t.Fatalf("received %d: %+v", len(got), got)
+		}
+		hide, remove := &sqsapi.ChangeMessageVisibilityBatchInput{QueueUrl: url}, &sqsapi.DeleteMessageBatchInput{QueueUrl: url}
+		for i := range got {
+			hide.Entries = append(hide.Entries, sqsapi.ChangeMessageVisibilityBatchRequestEntry{Id: new("same"), ReceiptHandle: got[i].ReceiptHandle, VisibilityTimeout: new(int32(0))})
+			remove.Entries = append(remove.Entries, sqsapi.DeleteMessageBatchRequestEntry{Id: new("same"), ReceiptHandle: got[i].ReceiptHandle})
+		}
+		if receives == "1" {
+			do(w, sqsapi.ChangeMessageVisibilityBatch, hide)
+		} else {
+			do(w, sqsapi.DeleteMessageBatch, remove)
+		}
+	}
+	if got := do(w, sqsapi.ReceiveMessage, receive).Messages; len(got) != 0 {
+		t.Errorf("%d messages were not deleted", len(got))
 	}
 }

@@ -23,6 +23,7 @@ const (
 // asked is what a receiver wants.
 type asked struct {
 	most       int
+	bytes      int            // of bodies, after which there are no more; 0: any number
 	visibility *time.Duration // nil: the queue's
 	wait       *time.Duration
 	system     []string // names of system attributes
@@ -30,10 +31,14 @@ type asked struct {
 	attempt    string   // ReceiveRequestAttemptId
 }
 
-func readReceive(in *sqsapi.ReceiveMessageInput) (*asked, error) {
+func readReceive(ctx context.Context, in *sqsapi.ReceiveMessageInput) (*asked, error) {
 	a := &asked{most: 1, attributes: in.MessageAttributeNames}
+	most := int32(maxBatch)
+	if trusted(ctx) {
+		most, a.bytes = maxOwnBatch, ownBytes
+	}
 	if n := in.MaxNumberOfMessages; n != nil {
-		if *n < 1 || *n > maxBatch {
+		if *n < 1 || *n > most {
 			return nil, invalid(*n, "MaxNumberOfMessages", "Must be between 1 and 10, if provided.")
 		}
 		a.most = int(*n)
@@ -76,7 +81,7 @@ func (s *Service) receiveMessage(ctx context.Context, in *sqsapi.ReceiveMessageI
 	if err != nil {
 		return nil, err
 	}
-	a, err := readReceive(in)
+	a, err := readReceive(ctx, in)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +130,7 @@ func (s *Service) receive(ctx context.Context, q *queueState, a *asked, began ti
 		}
 	}
 	t := queue.Take{
-		Max: a.most, Visibility: visibility, Wait: max(0, wait-time.Since(began)), Retention: q.settings.retention, InFlight: maxInFlight,
+		Max: a.most, Bytes: a.bytes, Visibility: visibility, Wait: max(0, wait-time.Since(began)), Retention: q.settings.retention, InFlight: maxInFlight,
 	}
 	if q.settings.fifo {
 		t.Delay = q.settings.delay

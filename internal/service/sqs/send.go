@@ -233,7 +233,7 @@ func (s *Service) sendMessageBatch(ctx context.Context, in *sqsapi.SendMessageBa
 	if err != nil {
 		return nil, err
 	}
-	if err := checkBatch("SendMessageBatch", len(in.Entries), func(i int) *string { return in.Entries[i].Id }); err != nil {
+	if err := checkBatch(ctx, "SendMessageBatch", len(in.Entries), func(i int) *string { return in.Entries[i].Id }); err != nil {
 		return nil, err
 	}
 	total := 0
