@@ -1,9 +1,15 @@
 package stress
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,7 +18,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	kinesistypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -21,216 +26,448 @@ import (
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 )
 
-// TestEventSourcesSurviveKills kills the server again and again while functions get records from a stream and messages from a queue. Every acknowledged
-// one is processed at least once, those of a partition key in order, only bad ones are given up and each of them is, and the windows' sums are exact.
+// What TestEventSourcesSurviveKills puts and sends.
+const (
+	pipelineKeys   = 199 // partition keys, and message groups
+	pipelineBatch  = 500 // records of a batch
+	pipelineShards = 3   // in the beginning
+)
+
+// pipelineFunctions are what reads the stream, and in how many lanes at most.
+var pipelineFunctions = map[string]int{"bisect": 3, "checkpoint": 2, "window": 1, "steady": 4, "doomed": 1}
+
+// TestEventSourcesSurviveKills kills the server again and again while functions, failing now and then, get records of a stream that is resharded
+// and messages of a standard and a FIFO queue, and while mappings are changed, switched off, deleted and made anew. RECORDS says how many records
+// and messages there are together, KILLS how often it is killed. Then
+//   - every record and message that was acknowledged, or is there although it was not, was processed by each function, but those that always
+//     fail: they, and nothing else, are at the destinations and in the dead-letter queues;
+//   - those of a partition key or group were first processed in order;
+//   - no record of the stream was processed again but after a kill, and then no more than the last batches;
+//   - the windows of a shard are made of its records, each in one, in order, and their sums are exact;
+//   - of deleted mappings nothing is left.
 func TestEventSourcesSurviveKills(t *testing.T) {
 	needSandboxes(t)
-	rounds := 8
-	if testing.Short() {
-		rounds = 3
+	p := &pipeline{
+		instance: newInstance(t, "--no-shard-limits", "--memory", "32768"),
+		records:  number(t, "RECORDS", 100_000, 10_000), kills: number(t, "KILLS", 10, 3),
+		acked: map[string][]int{}, tried: map[string]int{}, kinds: map[int]string{}, numbers: map[int]string{}, deleted: map[string]bool{}, at: "",
 	}
-	s := newInstance(t)
-	var mu sync.Mutex
-	acknowledged, bad := map[string]bool{}, map[string]bool{} // records of the stream
-	sent := map[string]bool{}                                 // messages
-	number := 0
-	for round := range rounds {
-		s.start()
-		streams, queues := kinesis.NewFromConfig(s.config), s.sqs()
-		if round == 0 {
-			s.mapSources(streams)
+	for n := range p.kills {
+		p.start()
+		if n == 0 {
+			p.build()
 		}
-		queue := s.url("source")
-		var dead atomic.Bool
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			for !dead.Load() {
-				in := &kinesis.PutRecordsInput{StreamName: aws.String("s")}
-				for range 20 {
-					number++
-					key, data := fmt.Sprint("k", number%20), fmt.Sprintf("k%d-%d", number%20, number)
-					if number%97 == 0 {
-						data += "-bad"
-					}
-					in.Records = append(in.Records, kinesistypes.PutRecordsRequestEntry{PartitionKey: &key, Data: []byte(data)})
-				}
-				out, err := streams.PutRecords(t.Context(), in)
-				if err != nil {
-					continue
-				}
-				mu.Lock()
-				for i, r := range out.Records {
-					data := string(in.Records[i].Data)
-					switch {
-					case r.SequenceNumber == nil:
-					case strings.HasSuffix(data, "-bad"):
-						bad[data] = true
-					default:
-						acknowledged[data] = true
-					}
-				}
-				mu.Unlock()
-				time.Sleep(50 * time.Millisecond) // the machine has to process them all
-			}
-		})
-		wg.Go(func() {
-			for n := 0; !dead.Load(); n++ {
-				in := &sqs.SendMessageBatchInput{QueueUrl: queue}
-				for i := range 10 {
-					in.Entries = append(in.Entries, sqstypes.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: aws.String(fmt.Sprintf("m-%d-%d-%d", round, n, i))})
-				}
-				if out, err := queues.SendMessageBatch(t.Context(), in); err == nil && len(out.Failed) == 0 {
-					mu.Lock()
-					for _, e := range in.Entries {
-						sent[*e.MessageBody] = true
-					}
-					mu.Unlock()
-				}
-				time.Sleep(100 * time.Millisecond)
-			}
-		})
-		time.Sleep(time.Duration(500+rand.N(1500)) * time.Millisecond)
-		s.kill()
-		dead.Store(true)
-		wg.Wait()
+		p.generation(n)
 	}
-	s.start()
-	streams := kinesis.NewFromConfig(s.config)
-	// The window in which the last record is ends with the next record's.
-	s.again("the last record", func() error {
-		_, err := streams.PutRecord(t.Context(), &kinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("end"), Data: []byte("end-0")})
-		return err
-	})
-	var got []string
-	var lost int
-	for deadline := time.Now().Add(4 * time.Minute); ; time.Sleep(time.Second) {
-		got = s.noted("plain")
-		lost = missing(acknowledged, got) + missing(sent, s.noted("queue"))
-		if lost == 0 || time.Now().After(deadline) {
-			break
-		}
-	}
-	if lost > 0 {
-		t.Errorf("%d of %d records and %d messages were not processed", lost, len(acknowledged), len(sent))
-	}
-	last, seen, sum := map[string]int{}, map[string]bool{}, 0
-	for _, data := range got {
-		if seen[data] {
-			continue
-		}
-		seen[data] = true
-		key, n, _ := strings.Cut(data, "-")
-		i, _ := strconv.Atoi(n)
-		if sum += i; i < last[key] {
-			t.Errorf("%s was processed after number %d of its key", data, last[key])
-		}
-		last[key] = i
-	}
-	var sums int
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Second) {
-		sums = 0
-		for line, n := range s.tokens("window", "sum ") { // shard, start and sum: a line that comes again is the same
-			f := strings.Fields(line)
-			i, _ := strconv.Atoi(f[2])
-			if sums += i; n > 1 {
-				t.Logf("the end of window %s came %d times", line, n)
-			}
-		}
-		if sums == sum || time.Now().After(deadline) {
-			break
-		}
-	}
-	if sums != sum {
-		t.Errorf("the sums of all windows are %d, those of all records %d", sums, sum)
-	}
-	gone := 0
-	for deadline := time.Now().Add(time.Minute); gone < len(bad) && time.Now().Before(deadline); {
-		var out *sqs.ReceiveMessageOutput
-		s.again("what was given up", func() (err error) {
-			out, err = s.sqs().ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: s.url("dead"), MaxNumberOfMessages: 10, WaitTimeSeconds: 1})
-			return err
-		})
-		for _, m := range out.Messages {
-			var record struct {
-				Info struct {
-					BatchSize int `json:"batchSize"`
-				} `json:"KinesisBatchInfo"`
-			}
-			if err := json.Unmarshal([]byte(*m.Body), &record); err != nil || record.Info.BatchSize != 1 {
-				t.Errorf("given up: %v, %s", err, *m.Body)
-			}
-			gone++
-		}
-	}
-	if gone < len(bad) {
-		t.Errorf("%d records were given up, %d are bad", gone, len(bad))
-	}
-	t.Logf("%d kills, %d records in %d and %d messages, %d given up", rounds, len(acknowledged), len(got), len(sent), gone)
-	s.stop()
+	p.start()
+	p.generation(p.kills)
+	p.finish()
 }
 
-// mapSources makes the sources, the functions and what joins them.
-func (s *instance) mapSources(streams *kinesis.Client) {
-	s.t.Helper()
-	f := provided
-	f.files, f.timeout = map[string][]byte{"bootstrap": bootstrap}, 5
-	for _, name := range []string{"plain", "window", "queue"} {
-		s.create(name, f)
+// number reads a number of the environment.
+func number(t *testing.T, name string, usual, short int) int {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" && testing.Short() {
+		return short
 	}
-	if _, err := streams.CreateStream(s.t.Context(), &kinesis.CreateStreamInput{StreamName: aws.String("s"), ShardCount: aws.Int32(2)}); err != nil {
-		s.t.Fatal(err)
+	if v == "" {
+		return usual
 	}
-	wait := kinesis.NewStreamExistsWaiter(streams, func(o *kinesis.StreamExistsWaiterOptions) { o.MinDelay, o.MaxDelay = 10*time.Millisecond, time.Second })
-	if err := wait.Wait(s.t.Context(), &kinesis.DescribeStreamInput{StreamName: aws.String("s")}, time.Minute); err != nil {
-		s.t.Fatal(err)
-	}
-	s.queue("source", map[string]string{"VisibilityTimeout": "6"})
-	s.queue("dead", map[string]string{"VisibilityTimeout": "3600"})
-	const of = ":us-east-1:000000000000:"
-	stream := &lambda.CreateEventSourceMappingInput{
-		EventSourceArn: aws.String("arn:aws:kinesis" + of + "stream/s"), StartingPosition: types.EventSourcePositionTrimHorizon, BatchSize: aws.Int32(50),
-		BisectBatchOnFunctionError: aws.Bool(true), MaximumRetryAttempts: aws.Int32(1),
-	}
-	plain, window := *stream, *stream
-	plain.FunctionName, plain.ParallelizationFactor = aws.String("plain"), aws.Int32(4)
-	plain.DestinationConfig = &types.DestinationConfig{OnFailure: &types.OnFailure{Destination: aws.String("arn:aws:sqs" + of + "dead")}}
-	window.FunctionName, window.TumblingWindowInSeconds = aws.String("window"), aws.Int32(2)
-	for _, in := range []*lambda.CreateEventSourceMappingInput{
-		&plain, &window, {FunctionName: aws.String("queue"), EventSourceArn: aws.String("arn:aws:sqs" + of + "source")},
-	} {
-		if _, err := s.lambda().CreateEventSourceMapping(s.t.Context(), in); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-}
-
-// noted is the records that a function has noted, in order.
-func (s *instance) noted(function string) (all []string) {
-	p := cloudwatchlogs.NewFilterLogEventsPaginator(s.logs(), &cloudwatchlogs.FilterLogEventsInput{LogGroupName: aws.String("/aws/lambda/" + function)})
-	for p.HasMorePages() {
-		page, err := p.NextPage(s.t.Context())
-		if err != nil {
-			return all // there is no log yet
-		}
-		for _, e := range page.Events {
-			if line, ok := strings.CutPrefix(*e.Message, "records "); ok {
-				all = append(all, strings.Fields(line)...)
-			}
-		}
-	}
-	return all
-}
-
-// missing counts what is not there.
-func missing(want map[string]bool, got []string) (n int) {
-	there := map[string]bool{}
-	for _, x := range got {
-		there[x] = true
-	}
-	for x := range want {
-		if !there[x] {
-			n++
-		}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return n
+}
+
+// pipeline is what is known of the pipeline under test.
+type pipeline struct {
+	*instance
+	records, kills int
+
+	mu      sync.Mutex
+	next    int              // number of the next record or message
+	tried   map[string]int   // how many are acknowledged or on their way, by source
+	acked   map[string][]int // acknowledged numbers, by source
+	kinds   map[int]string   // of those that are special
+	numbers map[int]string   // sequence numbers of acknowledged records
+	deleted map[string]bool  // mappings whose deletion was acknowledged
+	made    []string         // mappings that were made
+	steady  string           // the mapping that is changed
+	killed  []time.Time
+
+	reports []arrival // in order
+	at      string    // the last report's sequence number
+	count   atomic.Int64
+}
+
+// report is what a function says that it has done.
+type report struct {
+	Request, Function, Shard string
+	Done                     []int
+	Window                   string
+	State                    struct{ Count, Sum int }
+}
+
+type arrival struct {
+	report
+	generation int
+}
+
+const pipelineARN = ":us-east-1:000000000000:"
+
+// build makes the sources, the functions and what joins them.
+func (p *pipeline) build() {
+	t := p.t
+	path := filepath.Join(t.TempDir(), "bootstrap")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "./consumer")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	consumer, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := provided
+	f.files, f.timeout = map[string][]byte{"bootstrap": consumer}, 60
+	for name := range pipelineFunctions {
+		p.create(name, f)
+	}
+	f.timeout = 10
+	p.create("standard", f)
+	p.create("fifo", f)
+	for name, shards := range map[string]int32{"reports": 1, "records": pipelineShards} {
+		if _, err := p.streams().CreateStream(t.Context(), &kinesis.CreateStreamInput{StreamName: &name, ShardCount: &shards}); err != nil {
+			t.Fatal(err)
+		}
+		wait := kinesis.NewStreamExistsWaiter(p.streams(), func(o *kinesis.StreamExistsWaiterOptions) { o.MinDelay, o.MaxDelay = 10*time.Millisecond, time.Second })
+		if err := wait.Wait(t.Context(), &kinesis.DescribeStreamInput{StreamName: &name}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, fifo := range []string{"", ".fifo"} {
+		// A message is received once for each kill that it was in flight at, and once for each other trouble.
+		redrive := fmt.Sprintf(`{"deadLetterTargetArn":"arn:aws:sqs%sdead%s","maxReceiveCount":%d}`, pipelineARN, fifo, p.kills+6)
+		dead, source := map[string]string{}, map[string]string{"VisibilityTimeout": "12", "RedrivePolicy": redrive}
+		if fifo != "" {
+			dead["FifoQueue"], source["FifoQueue"] = "true", "true"
+		}
+		p.queue("dead"+fifo, dead)
+		p.queue("source"+fifo, source)
+	}
+	p.queue("lost", nil)
+	report := []types.FunctionResponseType{types.FunctionResponseTypeReportBatchItemFailures}
+	lost := &types.DestinationConfig{OnFailure: &types.OnFailure{Destination: aws.String("arn:aws:sqs" + pipelineARN + "lost")}}
+	for _, in := range []*lambda.CreateEventSourceMappingInput{
+		{FunctionName: aws.String("bisect"), ParallelizationFactor: aws.Int32(3), BisectBatchOnFunctionError: aws.Bool(true), MaximumRetryAttempts: aws.Int32(1), DestinationConfig: lost},
+		{FunctionName: aws.String("checkpoint"), ParallelizationFactor: aws.Int32(2), FunctionResponseTypes: report, MaximumRetryAttempts: aws.Int32(1), DestinationConfig: lost},
+		{FunctionName: aws.String("window"), TumblingWindowInSeconds: aws.Int32(1)},
+		{FunctionName: aws.String("steady")},
+		{FunctionName: aws.String("doomed")},
+		{FunctionName: aws.String("standard"), EventSourceArn: aws.String("arn:aws:sqs" + pipelineARN + "source"), BatchSize: aws.Int32(100),
+			MaximumBatchingWindowInSeconds: aws.Int32(1), FunctionResponseTypes: report},
+		{FunctionName: aws.String("fifo"), EventSourceArn: aws.String("arn:aws:sqs" + pipelineARN + "source.fifo"), BatchSize: aws.Int32(10), FunctionResponseTypes: report},
+	} {
+		uuid, err := p.mapSource(t.Context(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if *in.FunctionName == "steady" {
+			p.steady = uuid
+		}
+	}
+}
+
+// mapSource makes a mapping, of the stream if there is no other source.
+func (p *pipeline) mapSource(ctx context.Context, in *lambda.CreateEventSourceMappingInput) (string, error) {
+	if in.EventSourceArn == nil {
+		in.EventSourceArn, in.StartingPosition = aws.String("arn:aws:kinesis"+pipelineARN+"stream/records"), types.EventSourcePositionTrimHorizon
+		in.BatchSize = aws.Int32(pipelineBatch)
+	}
+	out, err := p.lambda().CreateEventSourceMapping(ctx, in)
+	if err != nil {
+		return "", err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.made = append(p.made, *out.UUID)
+	return *out.UUID, nil
+}
+
+func (p *pipeline) streams() *kinesis.Client { return kinesis.NewFromConfig(p.config) }
+
+// generation runs everything against one server. All but the last one kill it, at a random moment of the work.
+func (p *pipeline) generation(n int) {
+	began, processed := time.Now(), p.count.Load()
+	var dead atomic.Bool
+	var wg, producers sync.WaitGroup
+	share := func(part int) int { return p.records * part / 100 * (n + 1) / (p.kills + 1) }
+	produce := func(source string, most int, put func(source string, numbers []int) []bool) {
+		producers.Go(func() {
+			for !dead.Load() {
+				numbers := p.take(source, most)
+				if len(numbers) == 0 {
+					return
+				}
+				ok := put(source, numbers)
+				p.acknowledge(source, numbers, ok)
+				if ok == nil {
+					time.Sleep(time.Millisecond) // until it is said to be dead
+				}
+			}
+		})
+	}
+	stream, standard, fifo := share(60), share(24), share(16)
+	produce("records", stream, p.putRecords)
+	produce("source", standard, p.sendMessages)
+	produce("source", standard, p.sendMessages)
+	produce("source.fifo", fifo, p.sendMessages)
+	wg.Go(func() {
+		for !dead.Load() {
+			if !p.collect() {
+				time.Sleep(5 * time.Millisecond)
+			}
+		}
+	})
+	if n == p.kills {
+		producers.Wait()
+		dead.Store(true)
+		wg.Wait()
+		return
+	}
+	wg.Go(func() { p.operate(&dead) })
+	if n%4 == 1 || n%4 == 2 {
+		wg.Go(func() { p.reshard(n%4 == 2) })
+	}
+	// Of what there is to do now much is three times processing each of the new records; who has nothing left to do is killed too.
+	idle, before := time.Now(), p.count.Load()
+	for left := 1 + rand.Int64N(int64(3*p.records/(p.kills+1))); left > 0 && time.Since(idle) < 2*time.Second; time.Sleep(time.Millisecond) {
+		if now := p.count.Load(); now > before {
+			left, before, idle = left-(now-before), now, time.Now()
+		}
+	}
+	p.t.Logf("kill %d after %v, %d processed", n, time.Since(began).Round(time.Millisecond), p.count.Load()-processed)
+	p.kill()
+	p.killed = append(p.killed, time.Now())
+	dead.Store(true)
+	producers.Wait()
+	wg.Wait()
+}
+
+// take gives numbers to what is put next into a source, of which there shall be no more than most by now.
+func (p *pipeline) take(source string, most int) (numbers []int) {
+	size := 10
+	if source == "records" {
+		size = 1 + rand.IntN(500)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size = min(size, most-p.tried[source])
+	for range size {
+		p.tried[source]++
+		p.next++
+		numbers = append(numbers, p.next)
+		switch {
+		case p.next%1009 == 0:
+			p.kinds[p.next] = "bad"
+		case p.next%5003 == 0:
+			p.kinds[p.next] = "exit"
+		case p.next%601 == 0:
+			p.kinds[p.next] = "flaky"
+		}
+	}
+	return numbers
+}
+
+// acknowledge takes in an answer, nil if there was none. What was not acknowledged makes room for others.
+func (p *pipeline) acknowledge(source string, numbers []int, ok []bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, n := range numbers {
+		if ok != nil && ok[i] {
+			p.acked[source] = append(p.acked[source], n)
+		} else {
+			p.tried[source]--
+		}
+	}
+}
+
+// text is what the record or message with a number says.
+func (p *pipeline) text(n int) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.TrimSpace(strconv.Itoa(n) + " " + p.kinds[n])
+}
+
+// always reports whether a record always fails.
+func (p *pipeline) always(n int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kinds[n] == "bad" || p.kinds[n] == "exit"
+}
+
+func pipelineKey(n int) string { return fmt.Sprint("k", n%pipelineKeys) }
+
+func (p *pipeline) putRecords(source string, numbers []int) []bool {
+	in := &kinesis.PutRecordsInput{StreamName: &source}
+	for _, n := range numbers {
+		in.Records = append(in.Records, kinesistypes.PutRecordsRequestEntry{PartitionKey: new(pipelineKey(n)), Data: []byte(p.text(n))})
+	}
+	out, err := p.streams().PutRecords(p.t.Context(), in)
+	if err != nil {
+		return nil
+	}
+	ok := make([]bool, len(numbers))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, r := range out.Records {
+		if ok[i] = r.SequenceNumber != nil; ok[i] {
+			p.numbers[numbers[i]] = *r.SequenceNumber
+		}
+	}
+	return ok
+}
+
+func (p *pipeline) sendMessages(source string, numbers []int) []bool {
+	in := &sqs.SendMessageBatchInput{QueueUrl: p.url(source)}
+	for i, n := range numbers {
+		e := sqstypes.SendMessageBatchRequestEntry{Id: new(strconv.Itoa(i)), MessageBody: new(p.text(n))}
+		if strings.HasSuffix(source, ".fifo") {
+			e.MessageGroupId, e.MessageDeduplicationId = new(pipelineKey(n)), new(strconv.Itoa(n))
+			if p.always(n) { // what follows in its group would be received as often as it
+				e.MessageGroupId = new(fmt.Sprint("bad", n))
+			}
+		}
+		in.Entries = append(in.Entries, e)
+	}
+	out, err := p.sqs().SendMessageBatch(p.t.Context(), in)
+	if err != nil {
+		return nil
+	}
+	ok := make([]bool, len(numbers))
+	for _, r := range out.Successful {
+		i, _ := strconv.Atoi(*r.Id)
+		ok[i] = true
+	}
+	return ok
+}
+
+// operate changes a mapping, switches it off and on, and deletes another one and makes it anew.
+func (p *pipeline) operate(dead *atomic.Bool) {
+	ctx := p.t.Context()
+	for !dead.Load() {
+		time.Sleep(rand.N(400 * time.Millisecond))
+		in := &lambda.UpdateEventSourceMappingInput{UUID: &p.steady}
+		var err error
+		switch rand.IntN(5) {
+		case 0:
+			in.Enabled = aws.Bool(false)
+			_, err = p.lambda().UpdateEventSourceMapping(ctx, in)
+		case 1:
+			in.ParallelizationFactor = new(int32(1 + rand.IntN(pipelineFunctions["steady"])))
+			_, err = p.lambda().UpdateEventSourceMapping(ctx, in)
+		case 2:
+			in.BatchSize = new(int32(1 + rand.IntN(pipelineBatch)))
+			_, err = p.lambda().UpdateEventSourceMapping(ctx, in)
+		case 3:
+			in.Enabled = aws.Bool(true)
+			_, err = p.lambda().UpdateEventSourceMapping(ctx, in)
+		default:
+			err = p.doom(ctx)
+		}
+		switch c := code(err); {
+		case c == "", c == "ResourceInUseException", dead.Load():
+		case c == "ResourceNotFoundException", c == "ResourceConflictException": // the mapping is just being deleted
+		default:
+			p.t.Errorf("a mapping is changed: %v", err)
+		}
+	}
+}
+
+// doom deletes the mapping of the function "doomed", or makes it if there is none.
+func (p *pipeline) doom(ctx context.Context) error {
+	out, err := p.lambda().ListEventSourceMappings(ctx, &lambda.ListEventSourceMappingsInput{FunctionName: aws.String("doomed")})
+	if err != nil {
+		return err
+	}
+	if len(out.EventSourceMappings) == 0 {
+		_, err := p.mapSource(ctx, &lambda.CreateEventSourceMappingInput{FunctionName: aws.String("doomed")})
+		return err
+	}
+	uuid := *out.EventSourceMappings[0].UUID
+	if _, err := p.lambda().DeleteEventSourceMapping(ctx, &lambda.DeleteEventSourceMappingInput{UUID: &uuid}); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deleted[uuid] = true
+	return nil
+}
+
+// reshard splits a shard, or merges two neighbours.
+func (p *pipeline) reshard(merge bool) {
+	ctx, name := p.t.Context(), aws.String("records")
+	out, err := p.streams().ListShards(ctx, &kinesis.ListShardsInput{StreamName: name})
+	if err != nil {
+		return
+	}
+	bound := func(s *string) *big.Int { n, _ := new(big.Int).SetString(*s, 10); return n }
+	open := slices.DeleteFunc(out.Shards, func(s kinesistypes.Shard) bool { return s.SequenceNumberRange.EndingSequenceNumber != nil })
+	slices.SortFunc(open, func(a, b kinesistypes.Shard) int {
+		return bound(a.HashKeyRange.StartingHashKey).Cmp(bound(b.HashKeyRange.StartingHashKey))
+	})
+	time.Sleep(rand.N(300 * time.Millisecond))
+	if merge && len(open) > 1 {
+		i := rand.IntN(len(open) - 1)
+		_, err = p.streams().MergeShards(ctx, &kinesis.MergeShardsInput{StreamName: name, ShardToMerge: open[i].ShardId, AdjacentShardToMerge: open[i+1].ShardId})
+	} else if !merge && len(open) > 0 {
+		i := rand.IntN(len(open))
+		sum := new(big.Int).Add(bound(open[i].HashKeyRange.StartingHashKey), bound(open[i].HashKeyRange.EndingHashKey))
+		_, err = p.streams().SplitShard(ctx, &kinesis.SplitShardInput{StreamName: name, ShardToSplit: open[i].ShardId, NewStartingHashKey: new(sum.Rsh(sum, 1).String())})
+	}
+	if c := code(err); c != "" && c != "ResourceInUseException" {
+		p.t.Errorf("resharding: %v", err)
+	}
+}
+
+// collect reads what functions have reported since, and returns false if there is nothing or nobody who answers.
+func (p *pipeline) collect() bool {
+	records, err := p.follow("reports", "shardId-000000000000", p.at)
+	if err != nil || len(records) == 0 {
+		return false
+	}
+	for _, r := range records {
+		a := arrival{generation: 0}
+		if err := json.Unmarshal(r.Data, &a.report); err != nil {
+			p.t.Errorf("report %s: %v", r.Data, err)
+		}
+		for _, k := range p.killed {
+			if r.ApproximateArrivalTimestamp.After(k) {
+				a.generation++
+			}
+		}
+		p.reports = append(p.reports, a)
+		p.at = *r.SequenceNumber
+		p.count.Add(int64(len(a.Done)))
+	}
+	return true
+}
+
+// follow reads a shard once, from behind a sequence number on.
+func (p *pipeline) follow(stream, shard, at string) ([]kinesistypes.Record, error) {
+	in := &kinesis.GetShardIteratorInput{StreamName: &stream, ShardId: &shard, ShardIteratorType: kinesistypes.ShardIteratorTypeTrimHorizon}
+	if at != "" {
+		in.ShardIteratorType, in.StartingSequenceNumber = kinesistypes.ShardIteratorTypeAfterSequenceNumber, &at
+	}
+	it, err := p.streams().GetShardIterator(p.t.Context(), in)
+	if err != nil {
+		return nil, err
+	}
+	out, err := p.streams().GetRecords(p.t.Context(), &kinesis.GetRecordsInput{ShardIterator: it.ShardIterator})
+	if err != nil {
+		return nil, err
+	}
+	return out.Records, nil
 }

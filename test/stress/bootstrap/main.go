@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,7 +33,6 @@ func main() {
 			Do, Token      string
 			Ms             int
 			RequestPayload struct{ Token string } // of a destination's record
-			batch
 		}
 		json.Unmarshal(body, &event)
 		if t := event.RequestPayload.Token; t != "" {
@@ -43,9 +41,6 @@ func main() {
 		}
 		kind := "/response"
 		answer, _ := json.Marshal(map[string]string{"token": event.Token, "version": os.Getenv("VERSION"), "id": id})
-		if event.Records != nil {
-			kind, answer = event.process()
-		}
 		switch event.Do {
 		case "error":
 			kind, answer = "/error", []byte(`{"errorType":"Wanted","errorMessage":"`+event.Token+`"}`)
@@ -111,39 +106,4 @@ func main() {
 			res.Body.Close()
 		}
 	}
-}
-
-// batch is what a function gets of a stream or queue.
-type batch struct {
-	Records []struct {
-		Body    string
-		Kinesis struct{ Data []byte }
-	}
-	State   struct{ Sum int }
-	Shard   string `json:"shardId"`
-	Window  struct{ Start string }
-	IsFinal bool `json:"isFinalInvokeForWindow"`
-}
-
-// process notes the records, which is stored before the answer, and adds up their numbers in the state. It fails if one is bad.
-func (b *batch) process() (kind string, answer []byte) {
-	var all []string
-	for _, r := range b.Records {
-		data := r.Body + string(r.Kinesis.Data)
-		if strings.HasSuffix(data, "-bad") {
-			return "/error", []byte(`{"errorType":"Bad","errorMessage":"` + data + `"}`)
-		}
-		all = append(all, data)
-		n, _ := strconv.Atoi(data[strings.LastIndexByte(data, '-')+1:])
-		b.State.Sum += n
-	}
-	if len(all) > 0 {
-		os.Stdout.WriteString("records " + strings.Join(all, " ") + "\n")
-	}
-	if b.IsFinal {
-		os.Stdout.WriteString("sum " + b.Shard + " " + b.Window.Start + " " + strconv.Itoa(b.State.Sum) + "\n")
-	}
-	time.Sleep(300 * time.Millisecond)
-	answer, _ = json.Marshal(map[string]any{"state": b.State})
-	return "/response", answer
 }
