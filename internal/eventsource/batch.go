@@ -2,6 +2,7 @@ package eventsource
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -43,7 +44,11 @@ func (s *shard) advance(m *Mapping, l *lane, now time.Time) (wait time.Time) {
 			continue
 		}
 		if now.Before(it.due) {
-			return earlier(it.due, m.expiry(it))
+			return earlier(it.due, m.expiry(it, now))
+		}
+		if s.doubtful(it, now) {
+			s.ask(l, it)
+			return
 		}
 		s.invoke(m, l, it, now)
 		return
@@ -59,14 +64,13 @@ func (s *shard) form(m *Mapping, l *lane, now time.Time) (formed bool, wait time
 		}
 	}
 	atTip := len(l.buffer) == 0 && (s.tip || s.ended) && !s.reading
-	if a.Size > 0 && (len(l.buffer) > 0 || atTip) {
-		reached := now.Add(-grace)
-		if len(l.buffer) > 0 {
-			reached = s.arrival(&l.buffer[0])
+	if a.Size > 0 && (len(l.buffer) > 0 || atTip) && s.finish(l, func(w *window) bool {
+		if atTip {
+			return s.ended || !now.Before(w.by)
 		}
-		if s.finish(l, func(w *window) bool { return atTip && s.ended || !w.End.After(reached) }, true) {
-			return true, wait
-		}
+		return !w.End.After(s.arrival(&l.buffer[0]))
+	}, true) {
+		return true, wait
 	}
 	if len(l.buffer) == 0 {
 		if atTip {
@@ -96,7 +100,7 @@ func (s *shard) form(m *Mapping, l *lane, now time.Time) (formed bool, wait time
 	if n == m.BatchSize {
 		full = true
 	}
-	if due := l.buffer[0].at.Add(m.Window); !full && now.Before(due) {
+	if due := l.buffer[0].seen.Add(m.Window); !full && now.Before(due) {
 		if end := s.firstEnd(); end.IsZero() || now.Before(end) {
 			return false, earlier(due, end)
 		}
@@ -108,7 +112,7 @@ func (s *shard) form(m *Mapping, l *lane, now time.Time) (formed bool, wait time
 	at := s.arrival(&l.buffer[0])
 	records := l.take(n)
 	s.newest = newest
-	for _, w := range s.enter(a, at, newest) {
+	for _, w := range s.enter(a, at, newest, now) {
 		l.items = append(l.items, newItem(records, w.id()))
 	}
 	s.dirty = true
@@ -116,13 +120,14 @@ func (s *shard) form(m *Mapping, l *lane, now time.Time) (formed bool, wait time
 }
 
 // arrival is when a record counts as arrived for windows.
-func (s *shard) arrival(x *waiter) time.Time { return later(x.Arrival, s.newest) }
+func (s *shard) arrival(x *Record) time.Time { return later(x.Arrival, s.newest) }
 
 // enter opens the windows of records that arrived from at to newest.
-func (s *shard) enter(a Aggregate, at, newest time.Time) (in []*window) {
+func (s *shard) enter(a Aggregate, at, newest, now time.Time) (in []*window) {
 	if a.Session {
 		for _, w := range s.windows {
 			w.End, w.dirty = newest.Add(a.Size), true
+			w.over(now, a.Size)
 			return []*window{w}
 		}
 	}
@@ -130,11 +135,12 @@ func (s *shard) enter(a Aggregate, at, newest time.Time) (in []*window) {
 		if open := s.windows[w.id()]; open != nil {
 			w = open
 		} else {
+			if a.Session {
+				w.End = newest.Add(a.Size)
+			}
 			w.dirty = true
+			w.over(now, w.End.Sub(newest))
 			s.windows[w.id()] = w
-		}
-		if a.Session {
-			w.End = newest.Add(a.Size)
 		}
 		in = append(in, w)
 	}
@@ -164,7 +170,7 @@ func (s *shard) finish(l *lane, over func(*window) bool, byTime bool) bool {
 // firstEnd is when, by the clock, the first open window is over; zero if none is open.
 func (s *shard) firstEnd() (t time.Time) {
 	for _, w := range s.windows {
-		t = earlier(t, w.End.Add(grace))
+		t = earlier(t, w.by)
 	}
 	return t
 }
@@ -178,9 +184,9 @@ func (s *shard) stateBytes() (n int) {
 }
 
 // expiry is when the first record of an item is too old; zero means never.
-func (m *Mapping) expiry(it *item) (t time.Time) {
+func (m *Mapping) expiry(it *item, now time.Time) (t time.Time) {
 	if m.MaxAge > 0 && len(it.records) > 0 {
-		t = it.records[0].Arrival.Add(m.MaxAge)
+		t = now.Add(m.MaxAge - it.records[0].age(now))
 	}
 	return t
 }
@@ -190,28 +196,87 @@ func (m *Mapping) expiry(it *item) (t time.Time) {
 func (s *shard) expire(m *Mapping, l *lane, now time.Time) bool {
 	it := l.items[0]
 	if w := s.windows[it.window]; it.final && it.invokes > 0 && m.MaxAge > 0 && w != nil && now.Sub(w.End) >= m.MaxAge {
-		s.lose(&loss{condition: expired, invokes: it.invokes + 1, request: it.request, message: it.message})
-		s.over(it)
-		l.replace()
+		s.giveUp(l, it, expired)
 		return true
 	}
 	n := 0
-	for n < len(it.records) && m.MaxAge > 0 && now.Sub(it.records[n].Arrival) >= m.MaxAge {
+	for n < len(it.records) && m.MaxAge > 0 && it.records[n].age(now) >= m.MaxAge {
 		n++
 	}
+	s.outlive(l, n)
+	return n > 0
+}
+
+// outlive gives up the first n records of a lane's first item, which have expired.
+func (s *shard) outlive(l *lane, n int) {
 	if n == 0 {
-		return false
+		return
 	}
+	it := l.items[0]
 	s.lose(&loss{records: it.records[:n], condition: expired, invokes: it.invokes + 1, request: it.request, message: it.message})
 	rest := it.records[n:]
 	if len(rest) == 0 {
 		l.replace()
-		return true
+		return
 	}
 	last := it.records[n-1].ID
 	it.records, it.first = rest, rest[0].ID
 	l.advance(last)
-	return true
+}
+
+// No stream keeps records for less than askAfter: only then is it asked, at most every askEvery, whether it still has those that are tried again.
+const (
+	askAfter = time.Hour
+	askEvery = time.Minute
+)
+
+// doubtful reports whether the stream is to be asked whether it still has what an item, which is tried again, is about.
+func (s *shard) doubtful(it *item, now time.Time) bool {
+	if it.invokes+it.troubles == 0 || !it.checked.IsZero() && now.Sub(it.checked) < askEvery {
+		return false
+	}
+	if w := s.windows[it.window]; it.final && w != nil {
+		return now.Sub(w.End) >= askAfter
+	}
+	return len(it.records) > 0 && it.records[0].age(now) >= askAfter
+}
+
+// ask gives up those records of a lane's first item that the stream does not have any more, or the end of a window when they are all newer. As on AWS nothing
+// is tried again for longer, whatever the mapping says.
+func (s *shard) ask(l *lane, it *item) {
+	l.busy = s.spawn(func(ctx context.Context) {
+		page, err := s.stream.source.Read(ctx, s.id, Position{}, 1)
+		s.mu.Lock()
+		defer s.unlock()
+		l.busy = false
+		if ctx.Err() != nil || !s.active {
+			return
+		}
+		it.checked = time.Now()
+		none := errors.Is(err, ErrGone) || err == nil && len(page.Records) == 0 && !page.More
+		switch w := s.windows[it.window]; {
+		case !none && len(page.Records) == 0: // not known
+		case !it.final:
+			n := len(it.records)
+			if !none {
+				n = slices.IndexFunc(it.records, func(r Record) bool { return compare(r.ID, page.Records[0].ID) >= 0 })
+			}
+			if n < 0 {
+				n = len(it.records)
+			}
+			s.outlive(l, n)
+		case w != nil && (none || !page.Records[0].Arrival.Before(w.End)):
+			s.giveUp(l, it, expired)
+		}
+		s.step()
+	})
+}
+
+// giveUp gives up the end of a window.
+func (s *shard) giveUp(l *lane, it *item, condition string) {
+	s.lose(&loss{condition: condition, invokes: it.invokes + 1, request: it.request, message: it.message})
+	s.over(it)
+	l.replace()
 }
 
 // lose notes what was given up.
@@ -233,7 +298,7 @@ func (s *shard) invoke(m *Mapping, l *lane, it *item, now time.Time) {
 	l.busy = true
 	age := time.Duration(0)
 	if n := len(it.records); n > 0 {
-		age = max(now.Sub(it.records[n-1].Arrival), 0)
+		age = it.records[n-1].age(now)
 	}
 	s.stream.tally.begin(len(it.records), it.invokes > 0 || it.troubles > 0, age)
 	if !s.spawn(func(ctx context.Context) {
@@ -358,7 +423,11 @@ func (s *shard) split(l *lane, it *item) {
 
 // refused waits with an item that the function did not get: a throttle, an error of the service. It costs no attempt, but records grow old.
 func (s *shard) refused(m *Mapping, l *lane, it *item, err error, now time.Time) {
-	if tooLarge(err) && len(it.records) > 0 {
+	if tooLarge(err) {
+		if it.final { // its state alone is too large
+			s.giveUp(l, it, oversized)
+			return
+		}
 		if len(it.records) > 1 {
 			s.split(l, it)
 			s.dirty = true

@@ -14,7 +14,7 @@ const maxMessage = 1 << 10
 
 // row is the state of the shard as it is stored. mu is held.
 func (s *shard) row() *shardRow {
-	r := &shardRow{Base: s.base, Read: s.read, Newest: s.newest, Drained: s.drained}
+	r := &shardRow{First: s.first, Base: s.base, Read: s.read, Newest: s.newest, Drained: s.drained}
 	resume := s.resume()
 	old := s.old[:0:0]
 	for _, o := range s.old {

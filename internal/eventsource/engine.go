@@ -19,6 +19,7 @@ import (
 const (
 	pollInterval    = time.Second   // of sources that are no Wakers
 	longestDelivery = 6 * time.Hour // how long a destination that fails is tried
+	leastDeliveries = 300           // how often at least: the server may have been away, or the clock set
 	fatesKept       = 10_000        // of one mapping
 	trimEvery       = 512           // commits with fates
 )
@@ -355,7 +356,7 @@ func (e *Engine) deliver(ctx context.Context, w *durable.Work) durable.Outcome {
 		return durable.Done(nil)
 	case ctx.Err() != nil:
 		return durable.Hold(time.Millisecond, nil)
-	case errors.Is(err, ErrGone) || time.Since(w.First) > longestDelivery:
+	case errors.Is(err, ErrGone) || w.Attempt >= leastDeliveries && time.Since(w.First) > longestDelivery:
 		e.log.Error("delivery to a destination given up", "mapping", d.MappingID, "destination", d.Destination, "err", err)
 		return durable.Done(nil)
 	}

@@ -251,7 +251,7 @@ func (s *shard) pending(id string) (Outcome, bool) {
 			}
 			return o, true
 		}
-		if slices.ContainsFunc(l.buffer, func(x waiter) bool { return x.ID == id }) {
+		if slices.ContainsFunc(l.buffer, func(x Record) bool { return x.ID == id }) {
 			o := Outcome{State: Waiting, Shard: s.id}
 			if len(l.items) > 0 {
 				o.Behind, o.Error, o.Next = l.items[0].first, l.items[0].message, l.items[0].due

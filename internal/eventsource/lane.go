@@ -2,6 +2,7 @@ package eventsource
 
 import (
 	"hash/fnv"
+	"slices"
 	"time"
 )
 
@@ -23,6 +24,7 @@ type item struct {
 
 	troubles int       // throttles and errors of the service in a row
 	due      time.Time // not before
+	checked  time.Time // when the stream was last asked whether it still has the records
 }
 
 func newItem(records []Record, window int64) *item {
@@ -67,18 +69,12 @@ func (r itemRow) item() *item {
 type lane struct {
 	done   string   // up to where everything is done
 	items  []*item  // begun, the first is next
-	buffer []waiter // read and not begun
+	buffer []Record // read and not begun
 	bytes  int      // of buffer
 	end    string   // the last record of restored items: up to it records belong to those or are done
 	busy   bool     // an invocation of items[0] is in flight
 	ahead  int      // invocations that ended and are not stored
 	stores int      // those of them that the commit under way stores
-}
-
-// waiter is a record with the time at which it was read, from which the batching window counts.
-type waiter struct {
-	Record
-	at time.Time
 }
 
 func (l *lane) idle() bool { return len(l.items) == 0 && len(l.buffer) == 0 }
@@ -107,10 +103,7 @@ func (l *lane) advance(last string) {
 
 // take removes the first n records of the buffer.
 func (l *lane) take(n int) []Record {
-	records := make([]Record, n)
-	for i := range records {
-		records[i] = l.buffer[i].Record
-	}
+	records := slices.Clone(l.buffer[:n])
 	l.bytes -= size(records)
 	clear(l.buffer[:n])
 	l.buffer = l.buffer[n:]

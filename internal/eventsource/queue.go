@@ -38,6 +38,7 @@ type queue struct {
 
 	mu         sync.Mutex
 	active     bool
+	began      time.Time
 	done       chan struct{} // closed by stop
 	pollers    int
 	collecting bool    // a poller waits for a batch to fill
@@ -58,7 +59,7 @@ func (q *queue) status() (string, Metrics) { return q.tally.status() }
 
 func (q *queue) start() {
 	q.mu.Lock()
-	q.active, q.done = true, make(chan struct{})
+	q.active, q.done, q.began = true, make(chan struct{}), time.Now()
 	q.mu.Unlock()
 	if w, ok := q.source.(Waker); ok {
 		q.cancel = w.OnArrival(func(string) { q.poll() })
@@ -83,6 +84,9 @@ func (q *queue) stop() {
 
 func (q *queue) set(m *Mapping) {
 	q.mapping.Store(m)
+	q.mu.Lock()
+	q.paused = time.Time{} // what there was trouble with may be another now
+	q.mu.Unlock()
 	q.poll()
 }
 
@@ -155,7 +159,7 @@ func (q *queue) add() {
 // at looks for messages again at a time, or up to 50 ms later. mu is held.
 func (q *queue) at(t time.Time) {
 	const grain = 50 * time.Millisecond
-	t = t.Add(grain - 1).Truncate(grain)
+	t = q.began.Add((t.Sub(q.began) + grain - 1).Truncate(grain)) // by the monotonic clock: the other one may be set meanwhile
 	i, found := slices.BinarySearchFunc(q.times, t, time.Time.Compare)
 	if !q.active || found {
 		return

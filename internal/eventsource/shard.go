@@ -21,6 +21,7 @@ const (
 type shard struct {
 	stream *stream
 	id     string
+	first  string // Shard.First
 	parent []string
 
 	arrived atomic.Bool // something may have arrived since the last read began
@@ -53,8 +54,9 @@ type shard struct {
 }
 
 func newShard(s *stream, info Shard, row *shardRow, windows []*window, start Position, lanes int) *shard {
-	sh := &shard{stream: s, id: info.ID, parent: info.Parents, windows: map[int64]*window{}, base: start}
+	sh := &shard{stream: s, id: info.ID, first: info.First, parent: info.Parents, windows: map[int64]*window{}, base: start}
 	if row == nil {
+		sh.dirty = true // so that it is known from now on that shards which follow it came later
 		for range lanes {
 			sh.lanes = append(sh.lanes, &lane{})
 		}
@@ -72,7 +74,9 @@ func newShard(s *stream, info Shard, row *shardRow, windows []*window, start Pos
 		}
 		sh.lanes = append(sh.lanes, l)
 	}
+	now := time.Now()
 	for _, w := range windows {
+		w.over(now, w.Aggregate.Size)
 		sh.windows[w.id()] = w
 	}
 	return sh
@@ -106,6 +110,22 @@ func (s *shard) unlock() {
 			return
 		}
 	}
+}
+
+// again makes the shard try at once what it waits with for a trouble: the mapping, or what it needs, has changed.
+func (s *shard) again() {
+	s.mu.Lock()
+	s.readAfter = time.Time{}
+	for _, l := range s.lanes {
+		for _, it := range l.items {
+			if it.troubles > 0 {
+				it.due = time.Time{}
+			}
+		}
+	}
+	s.arrived.Store(true)
+	s.step()
+	s.unlock()
 }
 
 // stop starts nothing more and waits for what is in flight and for the last commit.
@@ -285,6 +305,9 @@ func (s *shard) startRead(m *Mapping, now time.Time) (wait time.Time) {
 // readPage reads and gives the page to the lanes.
 func (s *shard) readPage(ctx context.Context, m *Mapping, from Position, most int) {
 	page, err := s.stream.source.Read(ctx, s.id, from, most)
+	if errors.Is(err, ErrGone) {
+		defer s.stream.refresh() // perhaps the shard is not there any more, or another of the same name
+	}
 	took := make([]bool, len(page.Records))
 	for i := range page.Records {
 		took[i] = m.Filter == nil || m.Filter.Match(&page.Records[i])
@@ -325,7 +348,7 @@ func (s *shard) readPage(ctx context.Context, m *Mapping, from Position, most in
 
 // accept gives a record that was read to its lane.
 func (s *shard) accept(r *Record, took bool, now time.Time) {
-	s.read = r.ID
+	s.read, r.seen = r.ID, now
 	if s.isDone(r) {
 		return
 	}
@@ -342,7 +365,7 @@ func (s *shard) accept(r *Record, took bool, now time.Time) {
 		s.stream.tally.filtered(1)
 		return
 	}
-	l.buffer = append(l.buffer, waiter{*r, now})
+	l.buffer = append(l.buffer, *r)
 	l.bytes += len(r.JSON) + 1
 }
 

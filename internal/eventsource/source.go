@@ -48,6 +48,13 @@ type Record struct {
 	Trace string
 	// Handle is the source's own: a message's receipt handle.
 	Handle string
+
+	seen time.Time // when the engine read it from a stream: the batching window counts from then
+}
+
+// age is how old a stream's record is: never less than how long the engine has had it, though the clock was set back.
+func (r *Record) age(now time.Time) time.Duration {
+	return max(now.Sub(r.Arrival), now.Sub(r.seen), 0)
 }
 
 // Queue is a source whose messages are taken for a while and then deleted, or else appear again. Its methods may be called concurrently.
@@ -87,6 +94,9 @@ type Finder interface {
 type Shard struct {
 	ID      string
 	Parents []string // none, one that was split, or two that were merged
+	// First is the first sequence number that it may have. It tells a shard from that of the same name of a stream that was deleted and made
+	// again; empty if that cannot be.
+	First string
 }
 
 // Page is what a Read found.

@@ -31,6 +31,8 @@ func fateRange(mapping string) kv.Range { return kv.Prefix(root, mapping, "fate"
 
 // shardRow is what is remembered of a shard.
 type shardRow struct {
+	// First is Shard.First.
+	First string `json:"first,omitempty"`
 	// Base is where reading began: what a lane has done before its first completed record.
 	Base Position `json:"base,omitzero"`
 	// Read is the last sequence number read. Lanes that have nothing left are done up to it.

@@ -2,6 +2,7 @@ package eventsource
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -93,7 +94,12 @@ func (s *stream) poll() {
 // set takes new parameters for the next batches.
 func (s *stream) set(m *Mapping) {
 	s.mapping.Store(m)
-	s.poll()
+	s.mu.Lock()
+	shards := s.all()
+	s.mu.Unlock()
+	for _, sh := range shards {
+		sh.again()
+	}
 }
 
 // refresh lists the shards, starts those that may begin, as the children of one that is drained, and forgets those that are gone. It does not block.
@@ -127,40 +133,31 @@ func (s *stream) list(ctx context.Context) {
 	shards, err := s.source.Shards(ctx)
 	var fresh []*shard
 	if err == nil {
+		s.leave(ctx, m, shards)
 		fresh, err = s.load(ctx, m, shards)
 	}
-	begin, gone := s.listed(ctx, shards, fresh, err)
-	for _, sh := range begin {
+	for _, sh := range s.listed(ctx, fresh, err) {
 		sh.start()
-	}
-	if len(gone) > 0 {
-		s.forget(ctx, m, gone)
 	}
 }
 
-// listed takes in a list of shards, and returns those that may begin and those that are gone.
-func (s *stream) listed(ctx context.Context, shards []Shard, fresh []*shard, err error) (begin, gone []*shard) {
+// listed takes in the shards that a list has shown, and returns those that may begin.
+func (s *stream) listed(ctx context.Context, fresh []*shard, err error) (begin []*shard) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.listing = false
 	if !s.active || ctx.Err() != nil {
-		return nil, nil
+		return nil
 	}
 	if err != nil {
 		s.failures++
 		s.tally.trouble(err)
 		s.timer = time.AfterFunc(readBackoff(s.failures), s.refresh)
-		return nil, nil
+		return nil
 	}
 	s.failures = 0
 	for _, sh := range fresh {
 		s.shards[sh.id] = sh
-	}
-	for id, sh := range s.shards {
-		if !slices.ContainsFunc(shards, func(x Shard) bool { return x.ID == id }) {
-			delete(s.shards, id)
-			gone = append(gone, sh)
-		}
 	}
 	for _, sh := range s.shards {
 		if s.mayBegin(sh) {
@@ -171,7 +168,7 @@ func (s *stream) listed(ctx context.Context, shards []Shard, fresh []*shard, err
 		s.again = false
 		s.startListing()
 	}
-	return begin, gone
+	return begin
 }
 
 // mayBegin reports whether a shard's parents, as far as there are any, have nothing left.
@@ -190,25 +187,61 @@ func (s *shard) isDrained() bool {
 	return s.drained && !s.dirty && !s.committing
 }
 
-// load makes the shards that are not known yet, with what is stored of them.
-func (s *stream) load(ctx context.Context, m *Mapping, infos []Shard) (fresh []*shard, err error) {
+// leave forgets the shards that the stream does not have any more, and those in whose place others of the same names are: the stream was deleted and
+// made again. What the function has of them ends first.
+func (s *stream) leave(ctx context.Context, m *Mapping, infos []Shard) {
+	var gone []*shard
 	s.mu.Lock()
-	infos = slices.DeleteFunc(slices.Clone(infos), func(x Shard) bool { return s.shards[x.ID] != nil })
+	for id, sh := range s.shards {
+		i := slices.IndexFunc(infos, func(x Shard) bool { return x.ID == id })
+		if i >= 0 && !another(sh.first, infos[i].First) {
+			continue
+		}
+		if i >= 0 {
+			s.engine.log.Warn("the stream was made again: the shard is read anew", "mapping", m.ID, "shard", id)
+		}
+		delete(s.shards, id)
+		gone = append(gone, sh)
+	}
 	s.mu.Unlock()
+	if len(gone) > 0 {
+		s.forget(ctx, m, gone)
+	}
+}
+
+// another reports whether two first sequence numbers are of different shards.
+func another(a, b string) bool { return a != "" && b != "" && a != b }
+
+// load makes the shards that are not known yet, with what is stored of them. Those that follow a shard that is known came after the mapping, which
+// reads them from their beginning; others from where it starts.
+func (s *stream) load(ctx context.Context, m *Mapping, infos []Shard) (fresh []*shard, err error) {
+	known := map[string]bool{}
+	s.mu.Lock()
+	for id := range s.shards {
+		known[id] = true
+	}
+	s.mu.Unlock()
+	infos = slices.DeleteFunc(slices.Clone(infos), func(x Shard) bool { return known[x.ID] })
 	if len(infos) == 0 {
 		return nil, nil
 	}
+	var stale []string
 	err = s.engine.db.View(ctx, func(r kv.Reader) error {
-		fresh = nil
+		fresh, stale = nil, nil
+		begun, started := maps.Clone(known), map[string]bool{}
 		for _, info := range infos {
 			row, found, err := kv.GetJSON[shardRow](r, shardKey(m.ID, info.ID))
 			if err != nil {
 				return err
 			}
+			if found && another(row.First, info.First) {
+				stale, found = append(stale, info.ID), false
+			}
 			if !found {
-				fresh = append(fresh, newShard(s, info, nil, nil, m.Start, m.lanes()))
+				started[info.ID] = true
 				continue
 			}
+			begun[info.ID] = true
 			var windows []*window
 			for rec, err := range kv.ScanJSON[*window](r, windowRange(m.ID, info.ID)) {
 				if err != nil {
@@ -218,20 +251,70 @@ func (s *stream) load(ctx context.Context, m *Mapping, infos []Shard) (fresh []*
 			}
 			fresh = append(fresh, newShard(s, info, &row, windows, m.Start, m.lanes()))
 		}
+		for later := true; later; { // than the mapping; and so are the shards that follow those
+			later = false
+			for _, info := range infos {
+				if !started[info.ID] {
+					continue
+				}
+				follows, err := s.follows(r, m, info, begun, started)
+				if err != nil {
+					return err
+				}
+				if follows {
+					later, begun[info.ID] = true, true
+					delete(started, info.ID)
+					fresh = append(fresh, newShard(s, info, nil, nil, Position{}, m.lanes()))
+				}
+			}
+		}
+		for _, info := range infos {
+			if started[info.ID] {
+				fresh = append(fresh, newShard(s, info, nil, nil, m.Start, m.lanes()))
+			}
+		}
 		return nil
 	})
+	if err == nil && len(stale) > 0 {
+		err = s.erase(ctx, m, stale)
+	}
 	return fresh, err
+}
+
+// follows reports whether one of a shard's parents was begun. One that the stream does not have any more was if there is a row of it.
+func (s *stream) follows(r kv.Reader, m *Mapping, info Shard, begun, started map[string]bool) (bool, error) {
+	for _, p := range info.Parents {
+		if begun[p] {
+			return true, nil
+		}
+		if started[p] {
+			continue
+		}
+		if _, found, err := r.Get(shardKey(m.ID, p)); err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
 }
 
 // forget removes what is stored of shards that the stream does not have any more.
 func (s *stream) forget(ctx context.Context, m *Mapping, gone []*shard) {
+	var ids []string
 	for _, sh := range gone {
 		sh.stop()
+		ids = append(ids, sh.id)
 	}
-	err := s.engine.db.Update(ctx, func(tx kv.Tx) error {
-		for _, sh := range gone {
-			tx.Delete(shardKey(m.ID, sh.id))
-			for e, err := range tx.Scan(windowRange(m.ID, sh.id)) {
+	if err := s.erase(ctx, m, ids); err != nil && ctx.Err() == nil {
+		s.engine.log.Error("shards that are gone not forgotten", "mapping", m.ID, "err", err)
+	}
+}
+
+// erase removes the rows of shards.
+func (s *stream) erase(ctx context.Context, m *Mapping, ids []string) error {
+	return s.engine.db.Update(ctx, func(tx kv.Tx) error {
+		for _, id := range ids {
+			tx.Delete(shardKey(m.ID, id))
+			for e, err := range tx.Scan(windowRange(m.ID, id)) {
 				if err != nil {
 					return err
 				}
@@ -240,9 +323,6 @@ func (s *stream) forget(ctx context.Context, m *Mapping, gone []*shard) {
 		}
 		return nil
 	})
-	if err != nil && ctx.Err() == nil {
-		s.engine.log.Error("shards that are gone not forgotten", "mapping", m.ID, "err", err)
-	}
 }
 
 // lanes is the number of lanes of each shard.

@@ -22,10 +22,16 @@ type window struct {
 	State     json.RawMessage `json:"state,omitempty"`
 	Aggregate Aggregate       `json:"aggregate"`
 
+	by    time.Time // when it is over, by the clock
 	dirty bool
 }
 
 func (w *window) id() int64 { return w.Start.UnixMilli() }
+
+// over says when the window is over by the clock: at its end, but no later than in most, though the clock was set back.
+func (w *window) over(now time.Time, most time.Duration) {
+	w.by = now.Add(min(w.End.Sub(now), most) + grace)
+}
 
 func (w *window) state() json.RawMessage {
 	if len(w.State) == 0 {

@@ -31,6 +31,8 @@ type memStream struct {
 	shards []*memShard
 	reads  int
 	fail   error
+	skew   time.Duration // of its clock
+	born   int           // sequence number behind which it began
 
 	awake     map[int]func(string)
 	listeners int
@@ -68,7 +70,7 @@ func (s *memStream) put(shard, key string, data ...string) (ids []string) {
 		id := strconv.Itoa(s.next)
 		ids = append(ids, id)
 		js, _ := json.Marshal(map[string]string{"id": id, "key": key, "data": d, "shard": shard})
-		sh.records = append(sh.records, Record{ID: id, Key: key, Arrival: time.Now(), JSON: js, Data: []byte(d)})
+		sh.records = append(sh.records, Record{ID: id, Key: key, Arrival: time.Now().Add(s.skew), JSON: js, Data: []byte(d)})
 	}
 	s.mu.Unlock()
 	s.tell(shard)
@@ -100,6 +102,37 @@ func (s *memStream) reshard(child string, parents ...string) {
 	}
 }
 
+// expire removes the records that arrived before a time.
+func (s *memStream) expire(before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sh := range s.shards {
+		sh.records = slices.DeleteFunc(sh.records, func(r Record) bool { return r.Arrival.Before(before) })
+	}
+}
+
+// remove removes shards without a word.
+func (s *memStream) remove(ids ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shards = slices.DeleteFunc(s.shards, func(x *memShard) bool { return slices.Contains(ids, x.ID) })
+}
+
+// again deletes the stream and makes one of the same name with other shards, whose sequence numbers begin where the test likes.
+func (s *memStream) again(next int, shards ...Shard) {
+	s.mu.Lock()
+	s.shards = nil
+	s.mu.Unlock()
+	s.tell("")
+	s.mu.Lock()
+	s.next, s.born = next, next
+	for _, sh := range shards {
+		s.shards = append(s.shards, &memShard{Shard: sh})
+	}
+	s.mu.Unlock()
+	s.tell("")
+}
+
 func (s *memStream) OnArrival(f func(string)) func() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,6 +162,9 @@ func (s *memStream) Read(_ context.Context, shard string, from Position, max int
 	sh := s.shard(shard)
 	if s.fail != nil || sh == nil {
 		return p, errors.Join(ErrGone, s.fail)
+	}
+	if from.After != "" && compare(from.After, strconv.Itoa(s.born)) < 0 {
+		return p, ErrGone // a number of another stream
 	}
 	i := slices.IndexFunc(sh.records, func(r Record) bool { return compare(r.ID, from.After) > 0 && !r.Arrival.Before(from.At) })
 	if i < 0 {

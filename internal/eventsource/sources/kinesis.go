@@ -69,6 +69,9 @@ func (s *stream) Shards(ctx context.Context) (all []eventsource.Shard, err error
 		}
 		for _, sh := range out.Shards {
 			shard := eventsource.Shard{ID: *sh.ShardId}
+			if sh.SequenceNumberRange != nil {
+				shard.First = *sh.SequenceNumberRange.StartingSequenceNumber
+			}
 			for _, p := range []*string{sh.ParentShardId, sh.AdjacentParentShardId} {
 				if p != nil {
 					shard.Parents = append(shard.Parents, *p)
@@ -101,13 +104,17 @@ func (s *stream) Read(ctx context.Context, shard string, from eventsource.Positi
 	for {
 		fresh := token == ""
 		if fresh {
-			if token, err = s.iterate(ctx, shard, from); err != nil {
+			token, err = s.iterate(ctx, shard, from)
+			if from.After != "" && apierr.Code(err) == "InvalidArgumentException" { // the number is of another stream
+				return page, fmt.Errorf("%w: %w", eventsource.ErrGone, err)
+			}
+			if err != nil {
 				return page, streamError(err)
 			}
 		}
 		out, err := kinesisapi.GetRecords.Call(ctx, s.caller, &kinesisapi.GetRecordsInput{ShardIterator: &token, Limit: new(int32(min(most, maxGet)))})
-		if apierr.Code(err) == "ExpiredIteratorException" && !fresh {
-			token = ""
+		if code := apierr.Code(err); !fresh && (code == "ExpiredIteratorException" || code == "ResourceNotFoundException") {
+			token = "" // the stream may be another of the same name
 			continue
 		}
 		if err != nil {
