@@ -353,7 +353,7 @@ func TestAgeOfAnotherClock(t *testing.T) {
 		s.put("0", "k", "bad")
 		time.Sleep(30 * time.Second)
 		s.put("0", "k", "a")
-		if age := w.engine.Status("m").Metrics.IteratorAge; age < 0 {
+		if age := w.engine.Status(t.Context(), "m").Metrics.IteratorAge; age < 0 {
 			t.Errorf("iterator age %v", age)
 		}
 		time.Sleep(5 * time.Minute)
