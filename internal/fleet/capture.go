@@ -44,7 +44,7 @@ func newCapture(emit func(at time.Time, message []byte)) (*capture, error) {
 
 // started closes our copy of the writing end and reads in the background until every process that holds it is gone.
 func (c *capture) started() {
-	c.w.Close()
+	c.w.Close() // of a process that was started ahead it is closed already
 	go func() {
 		defer c.r.Close()
 		// The poller calls back when there is something to read; returning false waits for more.
@@ -69,7 +69,7 @@ func (c *capture) readSome(fd uintptr) (empty, eof bool) {
 	return empty, c.eof
 }
 
-// abandon is for a process that was not started.
+// abandon is for a process that was not started, or will not be read.
 func (c *capture) abandon() {
 	c.w.Close()
 	c.r.Close()

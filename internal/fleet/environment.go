@@ -71,6 +71,8 @@ type environment struct {
 	serving    sync.WaitGroup // what serves the listeners
 	listeners  []net.Listener
 	runtime    sandbox.Proc
+	kind       *kind  // of interpreter, if such are started ahead
+	ahead      *ahead // an interpreter that waits in the sandbox
 	captures   []*capture
 	extensions []extension
 	exits      chan extension // an extension that ended
@@ -258,7 +260,7 @@ func (e *environment) build(ctx context.Context) error {
 	for _, m := range launch.Mounts {
 		spec.Mounts = append(spec.Mounts, sandbox.Mount(m))
 	}
-	if e.box, err = e.f.deps.Driver.Create(ctx, spec); err != nil {
+	if err := e.createBox(ctx, spec); err != nil {
 		return err
 	}
 	if e.listeners, err = e.box.Listen(Addresses()...); err != nil {
@@ -290,6 +292,9 @@ func (e *environment) build(ctx context.Context) error {
 	}
 	v := variables(fn, &launch, at, e.initType(), e.log.stream.name, credentials)
 	e.variables = list(v)
+	if e.ahead != nil {
+		e.ahead.message = runtimes.PreinitMessage(v, runtimes.TaskDir)
+	}
 	if e.argv = launch.Command(v); e.argv == nil {
 		if program := e.findEntrypoint(); program != "" {
 			e.argv = []string{program}
@@ -298,8 +303,32 @@ func (e *environment) build(ctx context.Context) error {
 	return nil
 }
 
+// createBox makes the sandbox: of one in which an interpreter waits, if there is one for this function.
+func (e *environment) createBox(ctx context.Context, spec sandbox.Spec) (err error) {
+	e.kind, e.ahead = e.f.stock.enter(e.fn, e.launch)
+	if e.ahead != nil {
+		if e.box, err = e.ahead.waiting.Create(ctx, spec); err == nil {
+			return nil
+		}
+		e.f.deps.Log.Warn("an interpreter that was started ahead is of no use", "function", e.fn.ARN, "err", err)
+		e.dropAhead()
+	}
+	e.box, err = e.f.deps.Driver.Create(ctx, spec)
+	return err
+}
+
+// dropAhead does without the interpreter that waits.
+func (e *environment) dropAhead() {
+	if e.ahead != nil {
+		e.ahead.close()
+		e.ahead = nil
+	}
+}
+
 // destroy ends everything that build made.
 func (e *environment) destroy() {
+	defer e.f.stock.leave(e.kind)
+	e.dropAhead()
 	if e.api != nil {
 		e.api.Close()
 	}
@@ -387,6 +416,23 @@ func (e *environment) start(argv, variables []string, emit func(time.Time, []byt
 	return p, nil
 }
 
+// startRuntime tells the interpreter that waits its function, or starts one.
+func (e *environment) startRuntime() (sandbox.Proc, error) {
+	if a := e.ahead; a != nil {
+		a.output.out.emit = e.log.function
+		p, err := a.waiting.Tell(a.message)
+		if err == nil {
+			e.ahead = nil
+			a.output.started()
+			e.captures = append(e.captures, a.output)
+			return p, nil
+		}
+		e.f.deps.Log.Warn("an interpreter that was started ahead is of no use", "function", e.fn.ARN, "err", err)
+		e.dropAhead()
+	}
+	return e.start(e.argv, e.variables, e.log.function)
+}
+
 // drain brings everything printed until now into the log.
 func (e *environment) drain(end bool) {
 	for _, c := range e.captures {
@@ -407,6 +453,7 @@ func (e *environment) setCPU(milli int) {
 // init starts the extensions and then the runtime, and waits until all are ready for an event. It gives the time it took.
 func (e *environment) init(ctx context.Context, requestID string, limit time.Duration) (time.Duration, *failure) {
 	begin := time.Now()
+	defer e.f.stock.fill(e.kind)
 	defer e.setCPU(sandbox.MilliCPUFor(e.fn.MemoryMB))
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
@@ -463,7 +510,7 @@ func (e *environment) startAll(ctx context.Context, requestID string, limit time
 	if len(e.argv) == 0 {
 		return entrypointFailure(requestID, e.launch.InvalidEntrypoint())
 	}
-	proc, err := e.start(e.argv, e.variables, e.log.function)
+	proc, err := e.startRuntime()
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOEXEC):
 		reason := "no such file or directory"
@@ -523,6 +570,7 @@ func (e *environment) reset(reason string) {
 		e.f.deps.Log.Error("environment not reset", "function", e.fn.ARN, "err", err)
 		e.broken = true
 	}
+	e.dropAhead()
 	e.drain(true)
 	e.captures = nil
 	e.api.Reset()

@@ -111,12 +111,16 @@ type Limits struct {
 	Linger time.Duration
 	// Age is how old an environment becomes: then its next invocation is its last. Its credentials must hold longer.
 	Age time.Duration
+	// Ahead is how many interpreters are kept that were started before the environments that will need them. Their memory
+	// comes on top of MemoryMB.
+	Ahead int
 }
 
 // DefaultLimits are AWS's, for a machine that may give memoryMB to functions.
 func DefaultLimits(memoryMB int) Limits {
 	return Limits{Concurrency: 1000, Rate: 10, Burst: 1000, MemoryMB: memoryMB, Queue: 64, Wait: 2 * time.Second,
-		Init: 10 * time.Second, Idle: 10 * time.Minute, Linger: 100 * time.Millisecond, Age: 6 * time.Hour}
+		Init: 10 * time.Second, Idle: 10 * time.Minute, Linger: 100 * time.Millisecond, Age: 6 * time.Hour,
+		Ahead: min(8, memoryMB/512)}
 }
 
 // Resolver finds the language of a runtime on this machine.
@@ -163,6 +167,7 @@ type Fleet struct {
 	limits Limits
 	logs   *logWriter
 	envs   *group.Group
+	stock  *stock
 
 	mu            sync.Mutex
 	accounts      map[accountKey]*account
@@ -187,6 +192,7 @@ func New(deps Deps, limits Limits) *Fleet {
 		limits:       limits,
 		logs:         newLogWriter(deps.Caller, deps.Log),
 		envs:         group.New(context.Background()),
+		stock:        newStock(deps, limits),
 		accounts:     map[accountKey]*account{},
 		shares:       map[string]*share{},
 		pools:        map[poolKey]*pool{},
@@ -210,6 +216,7 @@ func (f *Fleet) Stop(ctx context.Context) {
 		o.stopRetry()
 	}
 	f.mu.Unlock()
+	f.stock.close()
 	done := make(chan struct{})
 	go func() {
 		f.envs.Wait()
@@ -248,13 +255,14 @@ type Stats struct {
 	Environments int // idle ones included
 	Busy         int
 	MemoryMB     int
+	Ahead        int // interpreters that were started ahead and wait
 }
 
 // Stats reads the counters.
 func (f *Fleet) Stats() Stats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return Stats{len(f.environments), f.busy, f.memoryMB}
+	return Stats{len(f.environments), f.busy, f.memoryMB, f.stock.ready()}
 }
 
 // Invoke runs fn once and returns what it answered; a function that fails is an answer too. The error is a

@@ -241,6 +241,11 @@ type harness struct {
 
 func newHarness(t *testing.T, limits Limits) *harness {
 	t.Helper()
+	return newHarnessOf(t, limits, provided{})
+}
+
+func newHarnessOf(t *testing.T, limits Limits, resolver Resolver) *harness {
+	t.Helper()
 	d := newDriver(t)
 	t.Cleanup(func() {
 		if err := d.Close(); err != nil {
@@ -250,7 +255,7 @@ func newHarness(t *testing.T, limits Limits) *harness {
 	h := &harness{t: t, logs: &logs{streams: map[string][]string{}}, bill: &bill{}, code: codeDir(t), hold: make(chan struct{})}
 	h.Fleet = New(Deps{
 		Driver:      d,
-		Runtimes:    provided{},
+		Runtimes:    resolver,
 		Credentials: func(*Function) (Credentials, error) { return Credentials{"ASIATEST", "secret", "token"}, nil },
 		Endpoint: func(ln net.Listener) {
 			http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

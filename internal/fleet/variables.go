@@ -39,15 +39,24 @@ func variables(fn *Function, launch *runtimes.Launch, at place, initType, logStr
 	if at.endpoint != "" {
 		v["AWS_ENDPOINT_URL"] = "http://" + at.endpoint
 	}
-	maps.Copy(v, launch.Env)
+	maps.Copy(v, customer(fn, launch))
+	maps.Copy(v, reserved(fn, at, initType, logStream, c))
+	if !strings.HasPrefix(fn.Runtime, "provided") {
+		v["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + fn.Runtime
+	}
+	return v
+}
+
+// customer are the variables of the language under the customer's.
+func customer(fn *Function, launch *runtimes.Launch) map[string]string {
+	v := maps.Clone(launch.Env)
+	if v == nil {
+		v = map[string]string{}
+	}
 	for name, value := range fn.Environment {
 		if !strings.HasPrefix(name, "_") {
 			v[name] = value
 		}
-	}
-	maps.Copy(v, reserved(fn, at, initType, logStream, c))
-	if !strings.HasPrefix(fn.Runtime, "provided") {
-		v["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + fn.Runtime
 	}
 	return v
 }

@@ -52,6 +52,7 @@ func (f *Finder) clientDir(ctx context.Context, family Family, variant string, p
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		fmt.Fprintf(hash, "%s %d\n%s", name, len(files[name]), files[name])
 	}
+	fmt.Fprintln(hash, standIn)
 	name := string(family) + "-" + hex.EncodeToString(hash.Sum(nil))[:16]
 	if variant != "" {
 		name += "-" + variant
@@ -76,6 +77,9 @@ func (f *Finder) clientDir(ctx context.Context, family Family, variant string, p
 		if err := os.WriteFile(name, data, 0o644); err != nil {
 			return "", fmt.Errorf("write the runtime interface client: %w", err)
 		}
+	}
+	if err := os.MkdirAll(filepath.Join(part, standIn, "lib"), 0o755); err != nil {
+		return "", fmt.Errorf("write the runtime interface client: %w", err)
 	}
 	if prepare != nil {
 		if err := prepare(ctx, part); err != nil {

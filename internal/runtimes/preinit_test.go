@@ -34,7 +34,7 @@ func startAhead(t testing.TB, l Launch, function map[string]string) *ahead {
 	if err != nil {
 		t.Fatal(err)
 	}
-	argv, env := l.Preinit(function, 3)
+	argv, env, _ := l.Preinit(function, 3)
 	p := &ahead{conn: conn}
 	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Dir, p.cmd.Env = "/", environ(env)
@@ -148,6 +148,9 @@ func TestCanPreinit(t *testing.T) {
 	node := Launch{Family: Node, Exec: []string{"node"}}
 	if node.CanPreinit(map[string]string{"NODE_OPTIONS": "--enable-source-maps"}) {
 		t.Error("a running Node.js does not read NODE_OPTIONS")
+	}
+	if (Launch{Family: Python, Exec: []string{"python3"}, Mounts: []Mount{{Source: "/opt/python3", Target: "/opt/python3"}}}).CanPreinit(nil) {
+		t.Error("layers hide a language in /opt from a running process")
 	}
 	if (Launch{Family: Provided}).CanPreinit(nil) {
 		t.Error("a custom runtime has no interpreter to start ahead")

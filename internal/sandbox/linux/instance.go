@@ -22,8 +22,9 @@ import (
 // instance is a box that belongs to somebody.
 type instance struct {
 	*box
-	spec sandbox.Spec
-	tmp  *tmpFS
+	spec      sandbox.Spec
+	tmp       *tmpFS
+	furnished *request // its mounts and the end of its rights
 
 	life     sync.RWMutex // held for writing by Close
 	closed   bool
@@ -42,9 +43,9 @@ type instance struct {
 }
 
 // furnish sets the limits, attaches /tmp and the code, and takes the rights
-// away. It only waits to hear that this worked if asked to: otherwise, should
-// it fail, process 1 ends and the first Start says why.
-func (in *instance) furnish(image int, trees []int, targets []string, wait bool) error {
+// away. It only waits to hear that this worked if that is uncertain: otherwise,
+// should it fail, process 1 ends and the first Start says why.
+func (in *instance) furnish(f *furniture) error {
 	if err := in.group.limit(in.spec.MemoryBytes, in.spec.MilliCPU, in.spec.MaxPIDs); err != nil {
 		return err
 	}
@@ -53,11 +54,11 @@ func (in *instance) furnish(image int, trees []int, targets []string, wait bool)
 		return fmt.Errorf("/tmp: %w", err)
 	}
 	defer unix.Close(tmp)
-	sent, err := in.send(attachProgram(image, tmp, trees, targets, in.users.fd, in.d.lastCap), nil)
-	if err != nil || !wait {
+	in.furnished, err = in.send(furnishProgram(f, tmp, in.users.fd, in.d.lastCap), nil)
+	if err != nil || !f.uncertain {
 		return err
 	}
-	_, err = in.await(sent)
+	_, err = in.await(in.furnished)
 	return err
 }
 
@@ -127,36 +128,13 @@ func (in *instance) Dial(ctx context.Context, addr string) (c net.Conn, err erro
 }
 
 // Start runs a program; a frozen sandbox is thawed.
-func (in *instance) Start(sp sandbox.Process) (_ sandbox.Proc, err error) {
-	if !filepath.IsAbs(sp.Path) {
-		return nil, fmt.Errorf("sandbox %s: path %q is not absolute", in.spec.ID, sp.Path)
-	}
-	for _, ss := range [][]string{sp.Args, sp.Env, {sp.Path, sp.Dir}} {
-		for _, s := range ss {
-			if strings.ContainsRune(s, 0) {
-				return nil, fmt.Errorf("sandbox %s: start %s: a null byte in a string: %w", in.spec.ID, sp.Path, syscall.EINVAL)
-			}
-		}
-	}
-	p := &proc{in: in, pidfd: -1, done: make(chan struct{})}
+func (in *instance) Start(sp sandbox.Process) (p sandbox.Proc, err error) {
 	err = in.use(func() error {
 		if err := in.setFrozen(false); err != nil {
 			return err
 		}
-		out, err := sandbox.OpenOutput(sp.Stdout, sp.Stderr)
-		if err != nil {
-			return err
-		}
-		defer out.CloseChildEnds()
-		p.out = out
-		p.oomBefore = in.group.oomKills()
-		_, err = in.ask(spawnProgram(sp, int(out.Stdout.Fd()), int(out.Stderr.Fd()), in.d.filter,
-			limits{files: in.fileLimit()}), p)
-		if err != nil {
-			out.Abandon()
-			return fmt.Errorf("start %s: %w", sp.Path, err)
-		}
-		return nil
+		p, err = in.spawn(&spawn{Process: sp, files: fileLimit(in.spec.MaxFiles)})
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -164,9 +142,35 @@ func (in *instance) Start(sp sandbox.Process) (_ sandbox.Proc, err error) {
 	return p, nil
 }
 
-// fileLimit is the wanted limit, as far as ours allows.
-func (in *instance) fileLimit() uint64 {
-	n := uint64(in.spec.MaxFiles)
+// spawn starts a program.
+func (b *box) spawn(s *spawn) (*proc, error) {
+	if !filepath.IsAbs(s.Path) {
+		return nil, fmt.Errorf("path %q is not absolute", s.Path)
+	}
+	for _, ss := range [][]string{s.Args, s.Env, {s.Path, s.Dir}} {
+		for _, text := range ss {
+			if strings.ContainsRune(text, 0) {
+				return nil, fmt.Errorf("start %s: a null byte in a string: %w", s.Path, syscall.EINVAL)
+			}
+		}
+	}
+	out, err := sandbox.OpenOutput(s.Stdout, s.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	defer out.CloseChildEnds()
+	p := &proc{box: b, pidfd: -1, done: make(chan struct{}), out: out, oomBefore: b.group.oomKills()}
+	s.stdout, s.stderr, s.filter = int(out.Stdout.Fd()), int(out.Stderr.Fd()), b.d.filter
+	if _, err := b.ask(spawnProgram(s), p); err != nil {
+		out.Abandon()
+		return nil, fmt.Errorf("start %s: %w", s.Path, err)
+	}
+	return p, nil
+}
+
+// fileLimit is the wanted limit of descriptors, as far as ours allows.
+func fileLimit(want int) uint64 {
+	n := uint64(want)
 	var own unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &own) == nil {
 		n = min(n, own.Max)
@@ -322,7 +326,7 @@ func (in *instance) Close() error {
 
 // proc is a started process.
 type proc struct {
-	in        *instance
+	box       *box
 	out       *sandbox.Output
 	pid       int
 	oomBefore int64
@@ -347,7 +351,7 @@ func (p *proc) began(pid int) {
 func (p *proc) finish(status syscall.WaitStatus) {
 	e := sandbox.ExitOf(status, time.Now())
 	if e.Signal == syscall.SIGKILL {
-		e.OOMKilled = p.in.group.oomKills() > p.oomBefore
+		e.OOMKilled = p.box.group.oomKills() > p.oomBefore
 	}
 	p.mu.Lock()
 	p.exit = e

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -74,16 +75,17 @@ type Driver struct {
 	refill chan struct{}
 	slow   chan struct{} // bounds what waits in the kernel at once
 
-	mu     sync.Mutex
-	zygote *zygote
-	root   *skeleton            // the zygote's
-	live   map[string]*instance // nil while one of the name is being made
-	boxes  []*box               // prepared
-	tmps   []*tmpFS             // prepared or returned
-	users  []*users             // not in use
-	usersN int                  // made so far
-	count  int
-	closed bool
+	mu      sync.Mutex
+	zygote  *zygote
+	root    *skeleton            // the zygote's
+	live    map[string]*instance // nil while one of the name is being made
+	boxes   []*box               // prepared
+	waiting map[*waiting]struct{}
+	tmps    []*tmpFS // prepared or returned
+	users   []*users // not in use
+	usersN  int      // made so far
+	count   int
+	closed  bool
 
 	retired []*skeleton // of zygotes that were killed
 }
@@ -117,13 +119,14 @@ func New(cfg Config) (_ *Driver, err error) {
 		cfg.TmpBytes = sandbox.DefaultTmpBytes
 	}
 	d := &Driver{
-		cfg:    cfg,
-		log:    cfg.Log,
-		slotFD: -1,
-		filter: newFilter(),
-		live:   map[string]*instance{},
-		refill: make(chan struct{}, 1),
-		slow:   make(chan struct{}, 4),
+		cfg:     cfg,
+		log:     cfg.Log,
+		slotFD:  -1,
+		filter:  newFilter(),
+		live:    map[string]*instance{},
+		waiting: map[*waiting]struct{}{},
+		refill:  make(chan struct{}, 1),
+		slow:    make(chan struct{}, 4),
 	}
 	if d.log == nil {
 		d.log = slog.Default()
@@ -447,8 +450,22 @@ func (d *Driver) putTmp(t *tmpFS) {
 
 // Create makes a sandbox; see sandbox.Driver.
 func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instance, error) {
-	spec, err := spec.WithDefaults()
+	in, err := d.create(ctx, spec, nil)
 	if err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+// create makes a sandbox of a prepared box, or of one in which a program waits.
+// Nothing is left of either when it fails.
+func (d *Driver) create(ctx context.Context, spec sandbox.Spec, from *waiting) (in *instance, err error) {
+	defer func() {
+		if err != nil && from != nil {
+			from.box.destroy()
+		}
+	}()
+	if spec, err = spec.WithDefaults(); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -468,7 +485,7 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	d.mu.Unlock()
 	defer d.work.Done()
 
-	in, err := d.create(ctx, spec)
+	in, err = d.furnished(ctx, spec, from)
 	d.mu.Lock()
 	if err != nil {
 		delete(d.live, spec.ID)
@@ -479,6 +496,7 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	d.live[spec.ID] = in
 	d.mu.Unlock()
 	if closed {
+		from = nil
 		in.Close()
 		return nil, sandbox.ErrClosed
 	}
@@ -486,50 +504,18 @@ func (d *Driver) Create(ctx context.Context, spec sandbox.Spec) (sandbox.Instanc
 	return in, nil
 }
 
-func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, err error) {
-	d.mu.Lock()
-	root := d.root
-	d.mu.Unlock()
-	var trees []int
-	var targets []string
-	certain := spec.Root == "" // that everything can be mounted where it should
-	defer func() {
-		for _, t := range trees {
-			unix.Close(t)
-		}
-	}()
-	ls := layers(spec.Mounts)
-	image := -1
-	if spec.Root != "" {
-		if image, err = imageTree(spec.Root, ls); err != nil {
-			return nil, fmt.Errorf("root %s: %w", spec.Root, err)
-		}
-		trees = append(trees, image)
-	}
-	var sources []int
-	for _, l := range ls {
-		st, err := os.Stat(l.sources[0])
-		if err != nil {
-			return nil, fmt.Errorf("mount %s: %w", l.target, err)
-		}
-		tree, err := l.tree()
-		if err != nil {
-			return nil, fmt.Errorf("mount %s: %w", l.target, err)
-		}
-		trees, sources, targets = append(trees, tree), append(sources, tree), append(targets, l.target)
-		if spec.Root == "" {
-			sure, err := root.mountPoint(l.target, !st.IsDir())
-			if err != nil {
-				return nil, fmt.Errorf("mount %s: %w", l.target, err)
-			}
-			certain = certain && sure
-		}
-		for _, t := range targets[:len(targets)-1] {
-			certain = certain && !strings.HasPrefix(l.target, t+"/")
+// furnished makes the instance.
+func (d *Driver) furnished(ctx context.Context, spec sandbox.Spec, from *waiting) (_ *instance, err error) {
+	var f furniture
+	defer f.close()
+	mounts := spec.Mounts
+	if from != nil {
+		if mounts, err = from.mountsOver(spec.Mounts, &f); err != nil {
+			return nil, err
 		}
 	}
-	if spec.Root == "" {
-		root.refreshResolver()
+	if err := d.furnish(&f, spec.Root, mounts); err != nil {
+		return nil, err
 	}
 	// Both wait for the kernel more than they work.
 	var tmp *tmpFS
@@ -538,24 +524,85 @@ func (d *Driver) create(ctx context.Context, spec sandbox.Spec) (_ *instance, er
 	if tmp = d.takeTmp(spec.TmpBytes); tmp == nil {
 		making.Go(func() { tmp, tmpErr = newTmp(d.cfg.Dir, spec.TmpBytes, d.disk) })
 	}
-	b, err := d.take(ctx, spec.Network == sandbox.NetworkEgress && d.net.egress)
+	var b *box
+	if from != nil {
+		b = from.box
+	} else {
+		b, err = d.take(ctx, spec.Network == sandbox.NetworkEgress && d.net.egress)
+	}
 	making.Wait()
-	if err = errors.Join(err, tmpErr); err != nil {
-		if b != nil {
-			b.destroy()
+	if err = errors.Join(err, tmpErr); err == nil {
+		in := &instance{box: b, spec: spec, tmp: tmp}
+		if err = in.furnish(&f); err == nil {
+			return in, nil
 		}
-		if tmp != nil {
-			tmp.close()
-		}
-		return nil, err
 	}
-	in := &instance{box: b, spec: spec, tmp: tmp}
-	if err := in.furnish(image, sources, targets, !certain); err != nil {
+	if b != nil && from == nil {
 		b.destroy()
-		tmp.close()
-		return nil, err
 	}
-	return in, nil
+	if tmp != nil {
+		tmp.close()
+	}
+	return nil, err
+}
+
+// furniture is what is mounted in a box.
+type furniture struct {
+	image   int // a root of its own; 0 means the common one
+	leave   []string
+	trees   []int
+	targets []string
+	// uncertain says that not everything may be possible to mount where it
+	// should be.
+	uncertain bool
+}
+
+func (f *furniture) close() {
+	for _, t := range f.trees {
+		unix.Close(t)
+	}
+	if f.image > 0 {
+		unix.Close(f.image)
+	}
+}
+
+// furnish makes the trees of mounts.
+func (d *Driver) furnish(f *furniture, root string, mounts []sandbox.Mount) (err error) {
+	d.mu.Lock()
+	common := d.root
+	d.mu.Unlock()
+	ls := layers(mounts)
+	f.uncertain = root != ""
+	if root != "" {
+		if f.image, err = imageTree(root, ls); err != nil {
+			return fmt.Errorf("root %s: %w", root, err)
+		}
+	}
+	for _, l := range ls {
+		st, err := os.Stat(l.sources[0])
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", l.target, err)
+		}
+		tree, err := l.tree()
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", l.target, err)
+		}
+		for _, t := range f.targets {
+			f.uncertain = f.uncertain || strings.HasPrefix(l.target, t+"/")
+		}
+		f.trees, f.targets = append(f.trees, tree), append(f.targets, l.target)
+		if root == "" {
+			sure, err := common.mountPoint(l.target, !st.IsDir())
+			if err != nil {
+				return fmt.Errorf("mount %s: %w", l.target, err)
+			}
+			f.uncertain = f.uncertain || !sure
+		}
+	}
+	if root == "" {
+		common.refreshResolver()
+	}
+	return nil
 }
 
 // Close ends everything; see sandbox.Driver.
@@ -592,6 +639,13 @@ func (d *Driver) Close() error {
 		errs = append(errs, err)
 	}
 	d.work.Wait()
+	d.mu.Lock()
+	ahead := slices.Collect(maps.Keys(d.waiting))
+	clear(d.waiting)
+	d.mu.Unlock()
+	for _, w := range ahead {
+		w.end()
+	}
 	for _, b := range d.boxes {
 		b.destroy()
 	}

@@ -322,30 +322,42 @@ func prepareProgram(netns int, tasks []*os.File) *program {
 	return p
 }
 
-// attachProgram gives a prepared sandbox its /tmp and its code, and shuts the
+// furnishProgram gives a prepared sandbox its /tmp and its code, and shuts the
 // door: after it, process 1 has power over its own user namespace only.
-// With a root of its own, if image is not negative, it leaves the common one.
-func attachProgram(image, tmp int, trees []int, targets []string, users, lastCap int) *program {
+// With a root of its own it leaves the common one.
+func furnishProgram(f *furniture, tmp, users, lastCap int) *program {
 	p := &program{kind: kindRun}
 	root := ""
-	if image >= 0 {
+	if f.image > 0 {
 		root = "/mnt"
-		p.attach(image, root)
+		p.attach(f.image, root)
 		for _, dir := range []string{"/proc", "/dev"} {
 			p.call("move "+dir, unix.SYS_MOUNT, p.str(dir), p.str(root+dir), num(0), num(unix.MS_MOVE), num(0))
 		}
 	}
-	p.attach(tmp, root+"/tmp")
-	for i, tree := range trees {
-		p.attach(tree, root+targets[i])
+	for _, target := range f.leave {
+		p.call("leave "+target, unix.SYS_UMOUNT2, p.str(target), num(unix.MNT_DETACH))
 	}
-	if image >= 0 {
+	p.attach(tmp, root+"/tmp")
+	for i, tree := range f.trees {
+		p.attach(tree, root+f.targets[i])
+	}
+	if f.image > 0 {
 		here := p.str(".")
 		p.call("chdir", unix.SYS_CHDIR, p.str(root))
 		p.call("pivot_root", unix.SYS_PIVOT_ROOT, here, here)
 		p.call("leave the common root", unix.SYS_UMOUNT2, here, num(unix.MNT_DETACH))
 		p.call("chdir", unix.SYS_CHDIR, p.str("/"))
 	}
+	p.surrender(users, lastCap)
+	// The change of user has cleared it.
+	p.prctl("parent death signal", unix.PR_SET_PDEATHSIG, uint64(unix.SIGKILL))
+	return p
+}
+
+// surrender enters the sandbox's user namespace and gives up all that could
+// lead out of it.
+func (p *program) surrender(users, lastCap int) {
 	p.call("join the user namespace", unix.SYS_SETNS, p.fd(users), num(unix.CLONE_NEWUSER))
 	p.call("setgroups", unix.SYS_SETGROUPS, num(0), num(0))
 	p.call("setresgid", unix.SYS_SETRESGID, num(0), num(0), num(0))
@@ -357,30 +369,53 @@ func attachProgram(image, tmp int, trees []int, targets []string, users, lastCap
 	// for being root.
 	p.prctl("securebits", unix.PR_SET_SECUREBITS, securebits)
 	p.prctl("no new privileges", unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-	// The change of user has cleared it.
-	p.prctl("parent death signal", unix.PR_SET_PDEATHSIG, uint64(unix.SIGKILL))
-	return p
 }
 
 // SECBIT_NOROOT, NO_CAP_AMBIENT_RAISE and their locks.
 const securebits = 1<<0 | 1<<1 | 1<<6 | 1<<7
 
-// limits are a process's resource limits.
-type limits struct{ files uint64 }
+// attachProgram mounts what a program needs that is started ahead.
+func attachProgram(f *furniture) *program {
+	p := &program{kind: kindRun}
+	for i, tree := range f.trees {
+		p.attach(tree, f.targets[i])
+	}
+	return p
+}
+
+// spawn is a program to start.
+type spawn struct {
+	sandbox.Process
+	stdout, stderr int
+	files          uint64 // the limit of descriptors
+	filter         []byte
+
+	// Of a program that is started ahead: process 1 has not given up its rights
+	// yet, so that the program does it for itself.
+	ahead          bool
+	users, lastCap int
+	waits          int // what becomes descriptor AheadFD
+}
 
 // spawnProgram starts a program as the sandbox's user.
-func spawnProgram(sp sandbox.Process, stdout, stderr int, filter []byte, lim limits) *program {
+func spawnProgram(s *spawn) *program {
 	p := &program{kind: kindSpawn}
 	hello := p.words(kindHello, 0, 0, 0)
 	p.call("report", unix.SYS_SENDTO, num(initSocket), hello, num(32), num(unix.MSG_NOSIGNAL), num(0), num(0))
 	p.call("setsid", unix.SYS_SETSID)
-	p.call("stdout", unix.SYS_DUP3, p.fd(stdout), num(1), num(0))
-	p.call("stderr", unix.SYS_DUP3, p.fd(stderr), num(2), num(0))
-	p.call("close descriptors", unix.SYS_CLOSE_RANGE, num(3), num(1<<31-1), num(0))
+	p.call("stdout", unix.SYS_DUP3, p.fd(s.stdout), num(1), num(0))
+	p.call("stderr", unix.SYS_DUP3, p.fd(s.stderr), num(2), num(0))
+	inherited := 3
+	if s.ahead {
+		p.surrender(s.users, s.lastCap)
+		p.call("descriptor", unix.SYS_DUP3, p.fd(s.waits), num(sandbox.AheadFD), num(0))
+		inherited = sandbox.AheadFD + 1
+	}
+	p.call("close descriptors", unix.SYS_CLOSE_RANGE, num(inherited), num(1<<31-1), num(0))
 	rlimit := func(which int, n uint64) {
 		p.call("prlimit", unix.SYS_PRLIMIT64, num(0), num(which), p.words(n, n), num(0))
 	}
-	rlimit(unix.RLIMIT_NOFILE, lim.files)
+	rlimit(unix.RLIMIT_NOFILE, s.files)
 	// With 0 a core handler of the host would still be run, as root and
 	// outside, for a crash inside; with 1 it is not, and no file is written.
 	rlimit(unix.RLIMIT_CORE, 1)
@@ -393,7 +428,7 @@ func spawnProgram(sp sandbox.Process, stdout, stderr int, filter []byte, lim lim
 	const capabilityVersion3 = 0x20080522
 	p.call("capset", unix.SYS_CAPSET, p.words(capabilityVersion3), p.words(0, 0, 0))
 	p.call("umask", unix.SYS_UMASK, num(0o022))
-	dir := sp.Dir
+	dir := s.Dir
 	if dir == "" {
 		dir = "/"
 	}
@@ -403,12 +438,12 @@ func spawnProgram(sp sandbox.Process, stdout, stderr int, filter []byte, lim lim
 		p.call("signal default", unix.SYS_RT_SIGACTION, num(sig), p.words(0, 0, 0, 0), num(0), num(8))
 	}
 	p.call("signal mask", unix.SYS_RT_SIGPROCMASK, num(unix.SIG_SETMASK), p.words(0), num(0), num(8))
-	code := p.bytes(filter)
-	fprog := p.words(uint64(len(filter)/8), code.value)
+	code := p.bytes(s.filter)
+	fprog := p.words(uint64(len(s.filter)/8), code.value)
 	p.relocs = append(p.relocs, reloc{op: -1, data: int(fprog.value) + 8})
-	args := sp.Args
+	args := s.Args
 	if len(args) == 0 {
-		args = []string{sp.Path}
+		args = []string{s.Path}
 	}
 	strs := func(ss []string) []arg {
 		out := make([]arg, len(ss))
@@ -417,9 +452,9 @@ func spawnProgram(sp sandbox.Process, stdout, stderr int, filter []byte, lim lim
 		}
 		return out
 	}
-	path, argv, envp := p.str(sp.Path), p.pointers(strs(args)), p.pointers(strs(sp.Env))
+	path, argv, envp := p.str(s.Path), p.pointers(strs(args)), p.pointers(strs(s.Env))
 	p.call("seccomp", unix.SYS_SECCOMP, num(unix.SECCOMP_SET_MODE_FILTER), num(0), fprog)
-	p.call("exec "+sp.Path, unix.SYS_EXECVE, path, argv, envp)
+	p.call("exec "+s.Path, unix.SYS_EXECVE, path, argv, envp)
 	return p
 }
 

@@ -5,6 +5,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +21,9 @@ import (
 func main() {
 	if len(os.Args) < 2 {
 		fatal("usage: probe WHAT [ARG...]")
+	}
+	if os.Args[1] == "wait" { // started ahead: is told its arguments, environment and directory later
+		wait()
 	}
 	args := os.Args[2:]
 	switch os.Args[1] {
@@ -146,4 +151,32 @@ func self() string {
 func fatal(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "probe: "+format+"\n", args...)
 	os.Exit(100)
+}
+
+// wait makes the process what it is told to be.
+func wait() {
+	const descriptor = 3
+	syscall.CloseOnExec(descriptor)
+	f := os.NewFile(descriptor, "told")
+	fmt.Fprintln(f, "ready")
+	var told struct {
+		Args, Env []string
+		Dir       string
+	}
+	err := json.NewDecoder(f).Decode(&told)
+	if errors.Is(err, io.EOF) {
+		os.Exit(0)
+	}
+	if err == nil {
+		err = errors.Join(f.Close(), os.Chdir(told.Dir))
+	}
+	if err != nil {
+		fatal("%v", err)
+	}
+	os.Args = told.Args
+	os.Clearenv()
+	for _, e := range told.Env {
+		name, value, _ := strings.Cut(e, "=")
+		os.Setenv(name, value)
+	}
 }
