@@ -180,9 +180,10 @@ func (e *Engine) set(r *running, m *Mapping) error {
 	return nil
 }
 
-// reopens reports whether a change needs the source to be opened anew: what it renders depends on whether there is a filter, and who reads on the function.
+// reopens reports whether a change needs the source to be opened anew: what it renders depends on whether there are a filter and a window, and who reads
+// on the function.
 func reopens(a, b *Mapping) bool {
-	return (a.Filter == nil) != (b.Filter == nil) || a.FunctionARN != b.FunctionARN
+	return (a.Filter == nil) != (b.Filter == nil) || (a.Window > 0) != (b.Window > 0) || a.FunctionARN != b.FunctionARN
 }
 
 func (e *Engine) runner(m *Mapping, source any) (runner, error) {
@@ -193,7 +194,7 @@ func (e *Engine) runner(m *Mapping, source any) (runner, error) {
 		s.tally.last.engine, s.tally.last.mapping = e, m.ID
 		return s, nil
 	case Queue:
-		q := &queue{engine: e, source: source, groups: map[string]bool{}, bell: make(chan struct{}, 1)}
+		q := &queue{engine: e, source: source, groups: map[string][]Record{}, bell: make(chan struct{}, 1)}
 		q.mapping.Store(m)
 		q.tally.last.engine, q.tally.last.mapping = e, m.ID
 		return q, nil

@@ -44,10 +44,10 @@ type queue struct {
 	collecting bool    // a poller waits for a batch to fill
 	ceiling    float64 // how many pollers there may be now
 	since      time.Time
-	groups     map[string]bool // whose messages are in flight
-	paused     time.Time       // take nothing before
-	misreads   int             // Takes in a row that failed
-	refusals   int             // invocations in a row that the service refused
+	groups     map[string][]Record // that are in flight, with the messages that were taken meanwhile
+	paused     time.Time           // take nothing before
+	misreads   int                 // Takes in a row that failed
+	refusals   int                 // invocations in a row that the service refused
 	timer      *time.Timer
 	times      []time.Time // when to look again, in order; the timer is set for the first
 	visibility time.Duration
@@ -405,7 +405,8 @@ func (b *batch) delete(ctx context.Context, records []Record) {
 	b.queue.tally.trouble(err)
 }
 
-// hold takes the groups of the batch, and leaves messages out whose group is in flight: their visibility timeout was too short for the function.
+// hold takes the groups of the batch, and leaves messages out whose group is in flight: they became visible while the function has the group, since their
+// visibility timeout was too short for it or somebody ended it.
 func (b *batch) hold() {
 	q := b.queue
 	q.mu.Lock()
@@ -414,28 +415,37 @@ func (b *batch) hold() {
 		if r.Key == "" || slices.Contains(b.groups, r.Key) {
 			return false
 		}
-		if q.groups[r.Key] {
+		if waiting, held := q.groups[r.Key]; held {
+			q.groups[r.Key] = append(waiting, r)
 			q.at(b.taken.Add(b.visibility))
 			return true
 		}
-		q.groups[r.Key] = true
+		q.groups[r.Key] = nil
 		b.groups = append(b.groups, r.Key)
 		return false
 	})
 }
 
-func (b *batch) unhold() {
-	b.queue.mu.Lock()
-	defer b.queue.mu.Unlock()
+// unhold lets the groups go, and returns what was taken of them meanwhile.
+func (b *batch) unhold(ctx context.Context) {
+	q := b.queue
+	waiting := &batch{queue: q, m: b.m}
+	q.mu.Lock()
 	for _, g := range b.groups {
-		delete(b.queue.groups, g)
+		waiting.records = append(waiting.records, q.groups[g]...)
+		delete(q.groups, g)
+	}
+	q.mu.Unlock()
+	if len(waiting.records) > 0 {
+		waiting.release(ctx)
+		q.poll()
 	}
 }
 
 // process sees a batch through: every message is deleted, given up, or left to appear again.
 func (b *batch) process(ctx context.Context) {
 	b.hold()
-	defer b.unhold()
+	defer b.unhold(ctx)
 	if n := slices.IndexFunc(b.records, b.expired); n >= 0 {
 		var old []Record
 		b.records = slices.DeleteFunc(slices.Clone(b.records), func(r Record) bool {

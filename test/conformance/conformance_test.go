@@ -21,6 +21,7 @@ func TestConformance(t *testing.T) {
 		t.Run("terraform", func(t *testing.T) { t.Parallel(); terraform(t, s) })
 		t.Run("terraform queues", func(t *testing.T) { t.Parallel(); terraformQueues(t, s) })
 		t.Run("boto3", func(t *testing.T) { t.Parallel(); boto3(t, s, "all") })
+		t.Run("behaviour", func(t *testing.T) { t.Parallel(); boto3(t, s, "behaviour", "--at-once=8") })
 		t.Run("cli", func(t *testing.T) { t.Parallel(); cli(t, s) })
 		t.Run("sdk", func(t *testing.T) { t.Parallel(); queues(t, s) })
 	})
@@ -73,11 +74,11 @@ type check struct {
 	Test, Outcome, Detail string
 }
 
-// boto3 runs a Python suite: "all" is all of those that share a server.
-func boto3(t *testing.T, s *instance, suite string) {
+// boto3 runs Python suites: "all" are those that share a server and have their tests one after the other.
+func boto3(t *testing.T, s *instance, args ...string) {
 	python := needPython(t)
-	cmd := exec.CommandContext(t.Context(), python, filepath.Join("boto3", "run.py"), suite)
-	cmd.Env = append(s.env(), "MAYFLY_BOOTSTRAP="+bootstrap)
+	cmd := exec.CommandContext(t.Context(), python, append([]string{filepath.Join("boto3", "run.py")}, args...)...)
+	cmd.Env = append(s.env(), "MAYFLY_BOOTSTRAP="+bootstrap, "MAYFLY="+mayfly)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()

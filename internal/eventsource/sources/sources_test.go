@@ -65,7 +65,7 @@ func TestMessages(t *testing.T) {
 				MessageId: &id, ReceiptHandle: new("h" + id), Body: new(`{"a":"<é>"}`), MD5OfBody: new("md5"),
 				Attributes: map[string]string{
 					"SenderId": "AIDA", "ApproximateReceiveCount": "3", "SentTimestamp": "1545082649183", "ApproximateFirstReceiveTimestamp": "1545082649185",
-					"MessageGroupId": "g", "SequenceNumber": "1", "MessageDeduplicationId": "d", "AWSTraceHeader": "Root=1",
+					"MessageGroupId": "g", "SequenceNumber": "1", "MessageDeduplicationId": "d", "AWSTraceHeader": "Root=1", "DeadLetterQueueSourceArn": "arn",
 				},
 			})
 			left--
@@ -81,7 +81,7 @@ func TestMessages(t *testing.T) {
 	if r.ID != "25" || r.Trace != "Root=1" || r.Handle != "h25" || r.Receives != 3 || r.Key != "" || string(r.Data) != `{"a":"<é>"}` || r.Arrival.UnixMilli() != 1545082649183 {
 		t.Errorf("record %+v", r)
 	}
-	want := `{"messageId":"25","receiptHandle":"h25","body":"{\"a\":\"<é>\"}","attributes":{"ApproximateReceiveCount":"3","AWSTraceHeader":"Root=1",` +
+	want := `{"messageId":"25","receiptHandle":"h25","body":"{\"a\":\"<é>\"}","attributes":{"DeadLetterQueueSourceArn":"arn","ApproximateReceiveCount":"3","AWSTraceHeader":"Root=1",` +
 		`"SentTimestamp":"1545082649183","SequenceNumber":"1","MessageGroupId":"g","SenderId":"AIDA","MessageDeduplicationId":"d","ApproximateFirstReceiveTimestamp":"1545082649185"},` +
 		`"messageAttributes":{},"md5OfBody":"md5","eventSource":"aws:sqs","eventSourceARN":"` + queueARN + `","awsRegion":"eu-central-1"}`
 	if string(r.JSON) != want {
@@ -112,14 +112,14 @@ func TestMessageAttributes(t *testing.T) {
 		`"md5OfBody":"m","eventSource":"aws:sqs","eventSourceARN":"` + queueARN + `","awsRegion":"r"}`
 	for _, c := range []struct {
 		md5      *string
-		filtered bool
+		gathered bool
 		want     string
 	}{
 		{nil, false, begin + end},
 		{nil, true, begin + `"md5OfMessageAttributes":null,` + end},
 		{new("x"), true, begin + `"md5OfMessageAttributes":"x",` + end},
 	} {
-		message.MD5OfMessageAttributes, q.filtered = c.md5, c.filtered
+		message.MD5OfMessageAttributes, q.gathered = c.md5, c.gathered
 		if got := string(q.record(message).JSON); got != c.want {
 			t.Errorf("record\n%s\nwant\n%s", got, c.want)
 		}

@@ -34,7 +34,7 @@ type queue struct {
 	account  string
 	region   string
 	fifo     bool
-	filtered bool
+	gathered bool // through a filter or in a window
 }
 
 func (s *Sources) openQueue(m *eventsource.Mapping, a arn.ARN) *queue {
@@ -42,7 +42,7 @@ func (s *Sources) openQueue(m *eventsource.Mapping, a arn.ARN) *queue {
 		caller: s.deps.Caller, roles: s.deps.Roles, function: m.FunctionARN, arn: m.SourceARN, account: a.Account, region: a.Region,
 		url:      "https://sqs." + a.Region + ".amazonaws.com/" + a.Account + "/" + a.Resource,
 		fifo:     strings.HasSuffix(a.Resource, ".fifo"),
-		filtered: m.Filter != nil,
+		gathered: m.Filter != nil || m.Window > 0,
 	}
 }
 
@@ -87,8 +87,8 @@ func queueError(err error) error {
 
 // attributeOrder is the order in which AWS shows the system attributes of a message; others follow by name.
 var attributeOrder = []string{
-	"ApproximateReceiveCount", "AWSTraceHeader", "SentTimestamp", "SequenceNumber", "MessageGroupId", "SenderId", "MessageDeduplicationId",
-	"ApproximateFirstReceiveTimestamp", "DeadLetterQueueSourceArn",
+	"DeadLetterQueueSourceArn", "ApproximateReceiveCount", "AWSTraceHeader", "SentTimestamp", "SequenceNumber", "MessageGroupId", "SenderId",
+	"MessageDeduplicationId", "ApproximateFirstReceiveTimestamp",
 }
 
 // record forms what a function gets of a message. The order of members is AWS's (recorded).
@@ -147,7 +147,7 @@ func (q *queue) record(m *sqsapi.Message) eventsource.Record {
 	switch {
 	case m.MD5OfMessageAttributes != nil:
 		b = appendMember(append(b, ','), "md5OfMessageAttributes", *m.MD5OfMessageAttributes)
-	case q.filtered: // AWS: only with filters (recorded)
+	case q.gathered: // AWS: not where batches are handed on as they were received (recorded)
 		b = append(b, `,"md5OfMessageAttributes":null`...)
 	}
 	b = appendMember(append(b, ','), "md5OfBody", *m.MD5OfBody)

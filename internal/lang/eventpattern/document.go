@@ -126,6 +126,16 @@ func (d *document) word(i int, word string, k kind) int {
 	return i + len(word)
 }
 
+// object returns where the object is that a member of the root is, 0 if there is none.
+func (d *document) object(name string) int {
+	for i := 1; i < d.nodes[0].next; i = d.nodes[i+1].next {
+		if string(d.text(d.nodes[i])) == name && d.nodes[i+1].kind == object {
+			return i + 1
+		}
+	}
+	return 0
+}
+
 // text returns an item's text, without escapes.
 func (d *document) text(it item) []byte {
 	s := d.src[it.start:it.end]

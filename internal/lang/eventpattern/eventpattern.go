@@ -109,7 +109,8 @@ func (p *Pattern) Match(document []byte) bool {
 
 // MatchRecord reports whether a record of an event source matches: record is its JSON object, data the bytes under the
 // dialect's data key, decoded from base64 where the record has it so. The value under that key in record does not matter
-// and may be missing. For DynamoDBStreams and DocumentDB, whose data is part of the record, data is not looked at.
+// and may be missing. For DynamoDBStreams and DocumentDB, whose data is part of the record, data is not looked at. Of
+// Kinesis what is beside the data, as partitionKey, may be named by itself or below kinesis.
 //
 // Data that is a JSON object or array is JSON, all else a plain string. A pattern on the data must be of the same format,
 // or the record does not match; a pattern that has none decides by the other keys.
@@ -124,10 +125,17 @@ func (p *Pattern) MatchRecord(record, data []byte) bool {
 	if !m.doc.parse(record) || m.doc.nodes[0].kind != object {
 		return false
 	}
+	inside := 0
+	if p.dialect == Kinesis {
+		inside = m.doc.object("kinesis")
+	}
 	parsed, json := false, false
 	for _, b := range p.branches {
 		m.begin(b)
 		m.members(b.root, 0, key)
+		if inside > 0 {
+			m.members(b.root, inside, key)
+		}
 		if n := b.root.find(key); n != nil {
 			if !parsed {
 				parsed, json = true, inner.doc.parse(data) && inner.doc.nodes[0].kind <= array

@@ -40,4 +40,20 @@ func TestMatchRecord(t *testing.T) {
 	if err != nil || !p.MatchRecord([]byte(`{"dynamodb":{"NewImage":{"n":{"N":"1"}}}}`), nil) {
 		t.Error(err)
 	}
+
+	const streamed = `{"kinesis":{"partitionKey":"k","data":"e30="},"eventSource":"aws:kinesis"}`
+	for pattern, want := range map[string]bool{
+		`{"partitionKey":["k"]}`:                                  true,
+		`{"partitionKey":["k"],"eventSource":["aws:kinesis"]}`:    true,
+		`{"partitionKey":["k"],"data":{"a":["x"]}}`:               true,
+		`{"partitionKey":["x"],"data":{"a":["x"]}}`:               false,
+		`{"partitionKey":[{"exists":false}]}`:                     false,
+		`{"kinesis":{"partitionKey":["k"]},"data":{"a":["x"]}}`:   true,
+		`{"kinesis":{"partitionKey":["x"]}}`:                      false,
+		`{"$or":[{"partitionKey":["x"]},{"partitionKey":["k"]}]}`: true,
+	} {
+		if p, err := Parse(Kinesis, []byte(pattern)); err != nil || p.MatchRecord([]byte(streamed), []byte(`{"a":"x"}`)) != want {
+			t.Errorf("%s: not %v, %v", pattern, want, err)
+		}
+	}
 }

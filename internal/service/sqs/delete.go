@@ -85,7 +85,7 @@ func (s *Service) deleteMessageBatch(ctx context.Context, in *sqsapi.DeleteMessa
 	if err != nil {
 		return nil, err
 	}
-	out := &sqsapi.DeleteMessageBatchOutput{Successful: []sqsapi.DeleteMessageBatchResultEntry{}, Failed: []sqsapi.BatchResultErrorEntry{}}
+	out := &sqsapi.DeleteMessageBatchOutput{Successful: []sqsapi.DeleteMessageBatchResultEntry{}}
 	for i, err := range errs {
 		if err != nil {
 			out.Failed = append(out.Failed, failed(in.Entries[i].Id, err))
@@ -165,7 +165,7 @@ func (s *Service) changeMessageVisibilityBatch(ctx context.Context, in *sqsapi.C
 	if err != nil {
 		return nil, err
 	}
-	out := &sqsapi.ChangeMessageVisibilityBatchOutput{Successful: []sqsapi.ChangeMessageVisibilityBatchResultEntry{}, Failed: []sqsapi.BatchResultErrorEntry{}}
+	out := &sqsapi.ChangeMessageVisibilityBatchOutput{Successful: []sqsapi.ChangeMessageVisibilityBatchResultEntry{}}
 	for i, err := range errs {
 		if err != nil {
 			out.Failed = append(out.Failed, failed(in.Entries[i].Id, err))

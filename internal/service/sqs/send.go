@@ -257,7 +257,7 @@ func (s *Service) sendMessageBatch(ctx context.Context, in *sqsapi.SendMessageBa
 		if err != nil {
 			return err
 		}
-		out = &sqsapi.SendMessageBatchOutput{Successful: []sqsapi.SendMessageBatchResultEntry{}, Failed: []sqsapi.BatchResultErrorEntry{}}
+		out = &sqsapi.SendMessageBatchOutput{Successful: []sqsapi.SendMessageBatchResultEntry{}}
 		if q.settings.fifo { // these two fail a whole batch
 			for i := range in.Entries {
 				switch {

@@ -48,6 +48,11 @@ func main() {
 			panic(err)
 		}
 		id := res.Header.Get("Lambda-Runtime-Aws-Request-Id")
+		if answer, ok := os.LookupEnv("ANSWER"); ok { // says what it got, and always answers so
+			fmt.Println("event", string(event))
+			post("invocation/"+id+"/response", answer)
+			continue
+		}
 		var o order
 		json.Unmarshal(event, &o) // events that are no orders are echoed
 		obey(id, &o, event, res.Header)

@@ -1,6 +1,8 @@
 """Runs a suite and prints one line of JSON for every test: its name, how it ended, and why.
 
-    python3 run.py all | throttle | MODULE[.Class[.test]]...
+    python3 run.py all | behaviour | throttle | MODULE[.Class[.test]]...
+
+With --at-once=N, N tests run at a time: those that wait more than they work.
 """
 
 import json
@@ -8,9 +10,12 @@ import os
 import sys
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 
 ALL = ["functions", "versions", "layers", "concurrency", "invoke", "events", "event_sources", "loops", "streaming", "function_urls", "failures", "logging_format", "log_groups", "identity", "users", "policies", "permissions", "temporary", "front_door",
        "queues", "fifo", "queue_admin", "queue_errors", "queue_redrive", "queue_wire", "streams", "streams_recorded", "topics", "topics_recorded", "topic_filters", "topics_http", "event_sources_recorded"]
+
+BEHAVIOUR = ["event_source_behaviour", "event_source_streams"]
 
 
 class Printer(unittest.TestResult):
@@ -25,7 +30,8 @@ class Printer(unittest.TestResult):
         line = {"test": module + "/" + rest.replace(".", "/"), "outcome": outcome, "detail": detail}
         if os.environ.get("MAYFLY_TIMES") or "-v" in sys.argv:
             line["seconds"] = round(time.monotonic() - self.began, 2)
-        print(json.dumps(line), flush=True)
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
 
     def addSuccess(self, test):
         self.say(test, "passed")
@@ -48,10 +54,23 @@ class Printer(unittest.TestResult):
 
 def main():
     names = [a for a in sys.argv[1:] if not a.startswith("-")]
-    if names == ["all"]:
-        names = ALL
+    names = {"all": ALL, "behaviour": BEHAVIOUR}.get(" ".join(names), names)
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    unittest.defaultTestLoader.loadTestsFromNames(names).run(Printer())
+    tests = unittest.defaultTestLoader.loadTestsFromNames(names)
+    many = [int(a.partition("=")[2]) for a in sys.argv[1:] if a.startswith("--at-once=")]
+    if not many:
+        tests.run(Printer())
+        return
+    with ThreadPoolExecutor(many[0]) as pool:
+        list(pool.map(lambda test: test.run(Printer()), each(tests)))
+
+
+def each(tests):
+    for test in tests:
+        if isinstance(test, unittest.TestSuite):
+            yield from each(test)
+        else:
+            yield test
 
 
 if __name__ == "__main__":
