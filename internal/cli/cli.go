@@ -90,7 +90,7 @@ Or run a folder's handler once, with nothing set up:
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON, for scripts")
 	root.AddCommand(
 		a.serveCommand(), a.envCommand(), a.doctorCommand(), a.invokeCommand(), a.logsCommand(),
-		a.queuesCommand(), a.usageCommand(), a.streamsCommand(), a.whyDeniedCommand(), a.whyNotDeliveredCommand(), a.policyCommand(), a.runCommand(), a.versionCommand(),
+		a.queuesCommand(), a.mappingsCommand(), a.usageCommand(), a.streamsCommand(), a.whyDeniedCommand(), a.whyNotDeliveredCommand(), a.policyCommand(), a.runCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -213,7 +213,7 @@ func (s *shard) outlive(l *lane, n int) {
 		return
 	}
 	it := l.items[0]
-	s.lose(&loss{records: it.records[:n], condition: expired, invokes: it.invokes + 1, request: it.request, message: it.message})
+	s.lose(l, it, &loss{records: it.records[:n], condition: expired, invokes: it.invokes + 1, request: it.request, message: it.message})
 	rest := it.records[n:]
 	if len(rest) == 0 {
 		l.replace()
@@ -274,13 +274,14 @@ func (s *shard) ask(l *lane, it *item) {
 
 // giveUp gives up the end of a window.
 func (s *shard) giveUp(l *lane, it *item, condition string) {
-	s.lose(&loss{condition: condition, invokes: it.invokes + 1, request: it.request, message: it.message})
+	s.lose(l, it, &loss{condition: condition, invokes: it.invokes + 1, request: it.request, message: it.message})
 	s.over(it)
 	l.replace()
 }
 
-// lose notes what was given up.
-func (s *shard) lose(x *loss) {
+// lose notes what was given up of an item.
+func (s *shard) lose(l *lane, it *item, x *loss) {
+	x.split, x.lane, x.lanes = it.split, slices.Index(s.lanes, l), len(s.lanes)
 	s.losses = append(s.losses, x)
 	s.dirty = true
 	s.stream.tally.dropped(len(x.records))
@@ -295,12 +296,8 @@ func (s *shard) invoke(m *Mapping, l *lane, it *item, now time.Time) {
 	} else {
 		payload = event(it.records)
 	}
-	l.busy = true
-	age := time.Duration(0)
-	if n := len(it.records); n > 0 {
-		age = it.records[n-1].age(now)
-	}
-	s.stream.tally.begin(len(it.records), it.invokes > 0 || it.troubles > 0, age)
+	l.busy, l.since = true, now
+	s.stream.tally.begin(len(it.records), it.invokes > 0 || it.troubles > 0)
 	if !s.spawn(func(ctx context.Context) {
 		answer, err := s.stream.engine.invoker.Invoke(ctx, m, "", payload)
 		s.mu.Lock()
@@ -324,7 +321,7 @@ func (s *shard) invoke(m *Mapping, l *lane, it *item, now time.Time) {
 func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now time.Time) {
 	t := &s.stream.tally
 	if err != nil {
-		it.message = err.Error()
+		it.message = explained(err)
 		t.problem(err)
 		s.refused(m, l, it, err, now)
 		return
@@ -335,7 +332,7 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 	l.ahead++
 	s.dirty = true
 	if a.FunctionError != "" {
-		it.message = string(a.Payload[:min(len(a.Payload), maxMessage)])
+		it.message = brief(string(a.Payload))
 		s.fail(m, l, it, now)
 		return
 	}
@@ -349,7 +346,17 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 		s.fail(m, l, it, now)
 		return
 	}
+	at := len(it.records)
+	if len(bad) > 0 {
+		at = slices.IndexFunc(it.records, func(r Record) bool { return r.ID == bad[0].ID })
+	}
 	s.keep(l, it, r.state)
+	if at > 0 {
+		s.stream.batches.note(doneBatch{
+			shard: s.id, lane: slices.Index(s.lanes, l), lanes: len(s.lanes), first: it.first, last: it.records[at-1].ID, records: at,
+			at: now, request: a.RequestID, failed: it.failed, split: it.split,
+		}, s.stream.engine.kept())
+	}
 	if len(bad) == 0 {
 		t.ok(0)
 		if it.final {
@@ -360,9 +367,8 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 	}
 	// Everything before the record at which the function stopped is done, and the batch goes on from there. The record has failed once if
 	// the one before it that had failed now passed.
-	at := slices.IndexFunc(it.records, func(r Record) bool { return r.ID == bad[0].ID })
 	t.ok(len(it.records) - at)
-	it.message = "the function reported this record in batchItemFailures"
+	it.message = errReported
 	rest := it.part(it.records[at:])
 	rest.invokes, rest.failed = it.invokes, it.failed+1
 	if at > 0 {
@@ -374,7 +380,7 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 		l.replaceFrom(at, append(s.early(it), rest)...)
 		return
 	}
-	s.lose(&loss{records: rest.records[:1], condition: exhausted, invokes: rest.invokes, request: rest.request, response: rest.response, message: rest.message})
+	s.lose(l, it, &loss{records: rest.records[:1], condition: exhausted, invokes: rest.invokes, request: rest.request, response: rest.response, message: rest.message})
 	next := s.early(it)
 	if len(rest.records) > 1 {
 		next = append(next, it.part(rest.records[1:]))
@@ -393,7 +399,7 @@ func (l *lane) replaceFrom(n int, others ...*item) {
 
 // fail counts a failure of the whole of an item: it is split, tried again later, or given up.
 func (s *shard) fail(m *Mapping, l *lane, it *item, now time.Time) {
-	s.stream.tally.failed(max(len(it.records), 1))
+	s.stream.tally.failed(max(len(it.records), 1), it.message)
 	if n := len(it.records); m.Bisect && n > 1 {
 		s.split(l, it)
 		return
@@ -403,7 +409,7 @@ func (s *shard) fail(m *Mapping, l *lane, it *item, now time.Time) {
 		it.due = now.Add(backoff(it.failed))
 		return
 	}
-	s.lose(&loss{records: it.records, condition: exhausted, invokes: it.invokes, request: it.request, response: it.response, message: it.message})
+	s.lose(l, it, &loss{records: it.records, condition: exhausted, invokes: it.invokes, request: it.request, response: it.response, message: it.message})
 	if it.final {
 		s.over(it)
 	}
@@ -414,7 +420,12 @@ func (s *shard) fail(m *Mapping, l *lane, it *item, now time.Time) {
 func (s *shard) split(l *lane, it *item) {
 	half := len(it.records) / 2
 	a, b := it.part(it.records[:half]), it.part(it.records[half:])
+	whole := it.split
+	if whole == nil {
+		whole = &Split{First: it.first, Last: it.last, Records: len(it.records)}
+	}
 	for _, x := range []*item{a, b} {
+		x.split = whole
 		x.failed, x.request, x.response, x.message = it.failed, it.request, it.response, it.message
 	}
 	l.items = append([]*item{a, b}, l.items[1:]...)
@@ -433,11 +444,12 @@ func (s *shard) refused(m *Mapping, l *lane, it *item, err error, now time.Time)
 			s.dirty = true
 			return
 		}
-		s.lose(&loss{records: it.records, condition: oversized, invokes: it.invokes, request: it.request, message: it.message})
+		s.lose(l, it, &loss{records: it.records, condition: oversized, invokes: it.invokes, request: it.request, message: it.message})
 		l.replace()
 		return
 	}
 	it.troubles++
+	it.throttled = throttled(err)
 	it.due = now.Add(troubleBackoff(it.troubles))
 }
 
@@ -459,7 +471,6 @@ func (s *shard) keep(l *lane, it *item, state []byte) {
 	}
 	if w := s.windows[it.window]; w != nil {
 		w.State, w.dirty = slices.Clone(state), true
-		s.stream.tally.state(len(state))
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 // maxMessage is how much of an error is kept for people, in bytes.
 const maxMessage = 1 << 10
 
+// brief cuts an error for people.
+func brief(s string) string { return s[:min(len(s), maxMessage)] }
+
 // row is the state of the shard as it is stored. mu is held.
 func (s *shard) row() *shardRow {
 	r := &shardRow{First: s.first, Base: s.base, Read: s.read, Newest: s.newest, Drained: s.drained}
@@ -84,9 +87,7 @@ func (s *shard) startCommit(now time.Time) (wait time.Time) {
 			}
 			return e.store(tx, m.ID, fates, deliveries)
 		})
-		if s.committed(err, closed, losses, states) {
-			s.stream.tally.delivered(len(deliveries))
-		}
+		s.committed(err, closed, losses, states)
 	})
 	if !started {
 		s.committing, s.dirty = false, true
@@ -95,8 +96,8 @@ func (s *shard) startCommit(now time.Time) (wait time.Time) {
 	return
 }
 
-// committed goes on after a commit, and reports whether it was one.
-func (s *shard) committed(err error, closed []int64, losses []*loss, states map[int64][]byte) bool {
+// committed goes on after a commit.
+func (s *shard) committed(err error, closed []int64, losses []*loss, states map[int64][]byte) {
 	s.mu.Lock()
 	s.committing = false
 	if err != nil {
@@ -113,7 +114,7 @@ func (s *shard) committed(err error, closed []int64, losses []*loss, states map[
 		}
 		s.step()
 		s.unlock()
-		return false
+		return
 	}
 	for _, l := range s.lanes {
 		l.ahead -= l.stores
@@ -128,5 +129,4 @@ func (s *shard) committed(err error, closed []int64, losses []*loss, states map[
 	if drained {
 		s.stream.refresh()
 	}
-	return true
 }

@@ -90,13 +90,13 @@ func (c *child) Invoke(_ context.Context, m *Mapping, _ string, payload []byte) 
 	return &Answer{}, nil
 }
 
-func (c *child) Deliver(_ context.Context, d *Delivery) error {
+func (c *child) Deliver(_ context.Context, d *Delivery) (string, error) {
 	var f failureRecord
 	if err := json.Unmarshal(d.Body, &f); err != nil {
-		return err
+		return "", err
 	}
 	c.say("lost %s %s", f.Kinesis.First, f.Kinesis.Last)
-	return nil
+	return "", nil
 }
 
 func (c *child) run(t *testing.T, dir string) {
@@ -121,7 +121,7 @@ func (c *child) run(t *testing.T, dir string) {
 	for {
 		drained := 0
 		for _, m := range []*Mapping{plain, windows} {
-			r, err := e.runnerOf(m.ID)
+			r, err := e.runnerOf(t.Context(), m)
 			if err != nil {
 				t.Fatal(err)
 			}

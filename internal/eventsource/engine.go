@@ -49,7 +49,8 @@ type Engine struct {
 	polled   map[string]interface{ poll() } // those whose source is no Waker
 	polling  bool
 
-	fated atomic.Int64 // commits with fates
+	fated  atomic.Int64 // commits with fates
+	mapped atomic.Int64 // mappings
 }
 
 // running is a mapping that the engine has.
@@ -66,13 +67,17 @@ type runner interface {
 	start()
 	stop() // waits for what is in flight
 	set(m *Mapping)
-	status() (string, Metrics) // "" before the first result
-	explain(ctx context.Context, id string) (Outcome, error)
+	counts() *tally
+	// shards tells how those of a stream do, in order.
+	shardStatus(now time.Time) []ShardStatus
+	explain(ctx context.Context, id string, fates []Fate) (Outcome, error)
+	// outcomes are those of records that arrived from one time to another, up to most; more says that there are others.
+	outcomes(ctx context.Context, from, to time.Time, most int, fates []Fate) (all []Outcome, more bool, err error)
 	// waiting returns what was not done yet, up to most of each shard.
-	waiting(ctx context.Context, most int) ([]shardRecords, *Mapping, error)
+	waiting(ctx context.Context, most int) ([]shardRecords, error)
+	// load reads what is stored, for one that is not started.
+	load(ctx context.Context) error
 }
-
-func (s *stream) status() (string, Metrics) { return s.tally.status() }
 
 // New returns an engine over a store. It does nothing before Run.
 func New(db kv.DB, opts Options) *Engine {
@@ -136,6 +141,7 @@ func (e *Engine) Set(m *Mapping) error {
 		if r == nil {
 			r = &running{}
 			e.mappings[m.ID] = r
+			e.mapped.Add(1)
 		}
 		e.mu.Unlock()
 		r.mu.Lock()
@@ -189,12 +195,12 @@ func reopens(a, b *Mapping) bool {
 func (e *Engine) runner(m *Mapping, source any) (runner, error) {
 	switch source := source.(type) {
 	case Stream:
-		s := &stream{engine: e, source: source, shards: map[string]*shard{}}
+		s := &stream{engine: e, source: source, shards: map[string]*shard{}, tally: tally{since: time.Now().UTC()}}
 		s.mapping.Store(m)
 		s.tally.last.engine, s.tally.last.mapping = e, m.ID
 		return s, nil
 	case Queue:
-		q := &queue{engine: e, source: source, groups: map[string][]Record{}, bell: make(chan struct{}, 1)}
+		q := &queue{engine: e, source: source, groups: map[string][]Record{}, bell: make(chan struct{}, 1), tally: tally{since: time.Now().UTC()}}
 		q.mapping.Store(m)
 		q.tally.last.engine, q.tally.last.mapping = e, m.ID
 		return q, nil
@@ -238,6 +244,7 @@ func (e *Engine) halt(r *running) {
 
 func (e *Engine) drop(id string, r *running) {
 	r.removed = true
+	e.mapped.Add(-1)
 	e.mu.Lock()
 	delete(e.mappings, id)
 	delete(e.polled, id)
@@ -277,7 +284,13 @@ func (e *Engine) Status(ctx context.Context, id string) Status {
 	}
 	e.mu.Unlock()
 	if now != nil {
-		s.Result, s.Metrics = now.status()
+		now.counts().status(&s)
+		at := time.Now()
+		s.Shards = now.shardStatus(at)
+		for _, sh := range s.Shards {
+			s.Metrics.IteratorAge = max(s.Metrics.IteratorAge, sh.Age)
+			s.Metrics.WindowState = max(s.Metrics.WindowState, sh.WindowState)
+		}
 	}
 	if s.Result == "" {
 		s.Result = e.storedResult(ctx, id)
@@ -351,15 +364,32 @@ func (e *Engine) deliver(ctx context.Context, w *durable.Work) durable.Outcome {
 		return durable.Done(nil)
 	}
 	d.Body = w.Body
-	err := e.destination.Deliver(ctx, &d)
+	id, err := e.destination.Deliver(ctx, &d)
+	if err == nil {
+		e.delivered(d.MappingID)
+		return durable.Done(d.sent(Sent{State: SentDelivered, ID: id, Attempts: w.Attempt}))
+	}
+	failed := Sent{State: SentPending, Attempts: w.Attempt + 1, Error: brief(err.Error())}
 	switch {
-	case err == nil:
-		return durable.Done(nil)
 	case ctx.Err() != nil:
 		return durable.Hold(time.Millisecond, nil)
 	case errors.Is(err, ErrGone) || w.Attempt >= leastDeliveries && time.Since(w.First) > longestDelivery:
 		e.log.Error("delivery to a destination given up", "mapping", d.MappingID, "destination", d.Destination, "err", err)
-		return durable.Done(nil)
+		failed.State = SentLost
+		return durable.Done(d.sent(failed))
 	}
-	return durable.Retry(backoff(w.Attempt+1), w.State, nil)
+	return durable.Retry(backoff(w.Attempt+1), w.State, d.sent(failed))
+}
+
+// delivered counts a record that reached a mapping's destination.
+func (e *Engine) delivered(mapping string) {
+	e.mu.Lock()
+	var now runner
+	if r := e.mappings[mapping]; r != nil {
+		now = r.runner
+	}
+	e.mu.Unlock()
+	if now != nil {
+		now.counts().delivered()
+	}
 }

@@ -70,6 +70,9 @@ type loss struct {
 	request   string           // the last invocation's
 	response  *responseContext // nil if nothing was answered
 	message   string           // of the last trouble, for people
+	split     *Split           // of which they were left
+	lane      int              // of lanes
+	lanes     int
 }
 
 // delivery returns what goes to the mapping's destination, or nil if it has none.
@@ -108,6 +111,7 @@ func (m *Mapping) delivery(shard string, l *loss, now time.Time) *Delivery {
 		info.ArrivedAt, info.ArrivedTo = first.Arrival.UTC().Format(form), last.Arrival.UTC().Format(form)
 	}
 	d := &Delivery{MappingID: m.ID, Account: m.Account, Region: m.Region, FunctionARN: m.FunctionARN, Destination: m.OnFailure}
+	d.Fate = &fateName{Time: now.UTC(), Shard: shard, Last: info.Last}
 	bucket := false
 	if to, err := arn.Parse(m.OnFailure); err == nil && to.Service == "s3" {
 		bucket = true

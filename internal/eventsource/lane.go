@@ -22,9 +22,11 @@ type item struct {
 	response *responseContext
 	message  string // of the last trouble
 
-	troubles int       // throttles and errors of the service in a row
-	due      time.Time // not before
-	checked  time.Time // when the stream was last asked whether it still has the records
+	troubles  int       // throttles and errors of the service in a row
+	throttled bool      // the last of them
+	due       time.Time // not before
+	checked   time.Time // when the stream was last asked whether it still has the records
+	split     *Split    // the batch that failures left it of
 }
 
 func newItem(records []Record, window int64) *item {
@@ -41,10 +43,14 @@ func (it *item) bounds() {
 }
 
 // part returns a fresh item of the same window with some of the records.
-func (it *item) part(records []Record) *item { return newItem(records, it.window) }
+func (it *item) part(records []Record) *item {
+	x := newItem(records, it.window)
+	x.split = it.split
+	return x
+}
 
 func (it *item) row() itemRow {
-	r := itemRow{First: it.first, Last: it.last, Failed: it.failed, Invokes: it.invokes, Window: it.window, Final: it.final, Early: it.early, Request: it.request}
+	r := itemRow{First: it.first, Last: it.last, Failed: it.failed, Invokes: it.invokes, Window: it.window, Final: it.final, Early: it.early, Request: it.request, Split: it.split}
 	if it.response != nil {
 		r.Status, r.Version = it.response.Status, it.response.Version
 		if it.response.Error != nil {
@@ -55,7 +61,7 @@ func (it *item) row() itemRow {
 }
 
 func (r itemRow) item() *item {
-	it := &item{first: r.First, last: r.Last, restored: true, failed: r.Failed, invokes: r.Invokes, window: r.Window, final: r.Final, early: r.Early, request: r.Request}
+	it := &item{first: r.First, last: r.Last, restored: true, failed: r.Failed, invokes: r.Invokes, window: r.Window, final: r.Final, early: r.Early, request: r.Request, split: r.Split}
 	if r.Status != 0 {
 		it.response = &responseContext{Status: r.Status, Version: r.Version}
 		if r.Error != "" {
@@ -67,14 +73,15 @@ func (r itemRow) item() *item {
 
 // lane is the records of a shard whose keys fall to it, in order.
 type lane struct {
-	done   string   // up to where everything is done
-	items  []*item  // begun, the first is next
-	buffer []Record // read and not begun
-	bytes  int      // of buffer
-	end    string   // the last record of restored items: up to it records belong to those or are done
-	busy   bool     // an invocation of items[0] is in flight
-	ahead  int      // invocations that ended and are not stored
-	stores int      // those of them that the commit under way stores
+	done   string    // up to where everything is done
+	items  []*item   // begun, the first is next
+	buffer []Record  // read and not begun
+	bytes  int       // of buffer
+	end    string    // the last record of restored items: up to it records belong to those or are done
+	busy   bool      // an invocation of items[0] is in flight
+	since  time.Time // when it began
+	ahead  int       // invocations that ended and are not stored
+	stores int       // those of them that the commit under way stores
 }
 
 func (l *lane) idle() bool { return len(l.items) == 0 && len(l.buffer) == 0 }

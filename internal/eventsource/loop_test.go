@@ -48,7 +48,7 @@ func TestQueueLoop(t *testing.T) {
 				if got := strings.Join(w.batches(), " "); got != c.left {
 					t.Errorf("processed %s", got)
 				}
-				w.expect("m2", w.state("m2"), "failed RecursiveInvocation to ")
+				w.expect("m2", w.state("m2"), "failed RecursiveInvocation to  1")
 				time.Sleep(5 * time.Minute)
 				synctest.Wait()
 				w.expect("given up", slices.Sorted(slices.Values(w.lost())), c.lost)

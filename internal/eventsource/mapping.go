@@ -65,7 +65,42 @@ type Status struct {
 	// Result is LastProcessingResult: "No records processed", "OK", or "PROBLEM: " and what it is.
 	Result  string
 	Metrics Metrics
+	Since   time.Time // since when Metrics count: the start of the server, or when the mapping was enabled last
+	// Reading and Invoking are what goes wrong at present; nil if the last read and the last invocation went well.
+	Reading, Invoking *Trouble
+	// Shards tell of a stream's shards, in order.
+	Shards []ShardStatus
 }
+
+// ShardStatus is how a mapping does with a shard.
+type ShardStatus struct {
+	ID      string     `json:"id"`
+	State   ShardState `json:"state"`
+	Parents []string   `json:"parents,omitempty"` // that it waits for
+	// Age is that of the oldest record which is not done, as far as the mapping knows: while reads fail, since it was told of something new or began to read.
+	Age      time.Duration `json:"ageNanos"`
+	Waiting  int           `json:"waiting"`  // records read and not done
+	InFlight int           `json:"inFlight"` // batches
+	// Failing is the first record of a batch that failed and is tried again, with the attempts that failed, the next one and the last error.
+	Failing  string    `json:"failing,omitempty"`
+	Attempts int       `json:"attempts,omitempty"`
+	Next     time.Time `json:"next,omitzero"`
+	Error    string    `json:"error,omitempty"` // or that of the last read, if it failed
+
+	Windows     int `json:"windows,omitempty"`          // open ones
+	WindowState int `json:"windowStateBytes,omitempty"` // the largest state of them
+}
+
+// ShardState is what a mapping does with a shard.
+type ShardState string
+
+// The states of a shard.
+const (
+	ShardReading ShardState = "reading"
+	ShardBehind  ShardState = "behind" // its parents have records left
+	ShardFailing ShardState = "failing"
+	ShardDrained ShardState = "drained"
+)
 
 // The values of Status.Result that are no trouble.
 const (
@@ -73,7 +108,7 @@ const (
 	ResultOK   = "OK"
 )
 
-// Metrics counts since the engine has the mapping.
+// Metrics counts since Status.Since.
 type Metrics struct {
 	Polled      int64         `json:"polled"`   // records read
 	Filtered    int64         `json:"filtered"` // dropped by the filter
@@ -85,10 +120,10 @@ type Metrics struct {
 	Loops       int64         `json:"loops"`     // messages that were not invoked with since they are part of a recursive loop
 	Deleted     int64         `json:"deleted"`   // messages deleted after success or by the filter
 	Dropped     int64         `json:"dropped"`   // records given up
-	Delivered   int64         `json:"delivered"` // records of given-up batches that reached the destination's queue
+	Delivered   int64         `json:"delivered"` // records of given-up batches that reached the destination
 	Bisected    int64         `json:"bisected"`
 	Errors      int64         `json:"errors"`           // reads that failed
-	IteratorAge time.Duration `json:"iteratorAgeNanos"` // age of the last record of the last batch when it was invoked
-	WindowState int           `json:"windowStateBytes"` // bytes, the largest of all shards
+	IteratorAge time.Duration `json:"iteratorAgeNanos"` // of a stream: age of the oldest record that is not done, now; see ShardStatus
+	WindowState int           `json:"windowStateBytes"` // bytes, the largest of all open windows now
 	InFlight    int           `json:"inFlight"`         // batches now
 }

@@ -55,7 +55,9 @@ type queue struct {
 	running    sync.WaitGroup
 }
 
-func (q *queue) status() (string, Metrics) { return q.tally.status() }
+func (q *queue) counts() *tally { return &q.tally }
+
+func (q *queue) shardStatus(time.Time) []ShardStatus { return nil }
 
 func (q *queue) start() {
 	q.mu.Lock()
@@ -343,8 +345,9 @@ type batch struct {
 	again      bool // the last Take found something, if only for the filter
 	taken      time.Time
 	visibility time.Duration
-	groups     []string // that it holds
-	blocked    []string // groups of which a message was left: what follows it waits, too
+	groups     []string          // that it holds
+	blocked    map[string]string // groups of which a message was left, by the first one: what follows it waits, too
+	whole      *Split            // the batch, once a failure has split it
 }
 
 func (b *batch) add(records []Record) {
@@ -371,7 +374,7 @@ func (b *batch) filter(ctx context.Context, found []Record) []Record {
 	}
 	if len(rest) > 0 {
 		b.queue.tally.filtered(len(rest))
-		b.queue.recent.note(rest, Outcome{State: Filtered})
+		b.queue.recent.note(rest, Outcome{State: Filtered}, b.queue.engine.kept())
 		b.delete(ctx, rest)
 	}
 	return kept
@@ -409,6 +412,12 @@ func (b *batch) delete(ctx context.Context, records []Record) {
 // visibility timeout was too short for it or somebody ended it.
 func (b *batch) hold() {
 	q := b.queue
+	var behind []Record
+	defer func() {
+		if len(behind) > 0 {
+			q.recent.note(behind, Outcome{State: Waiting, Why: "the function has other messages of its group"}, q.engine.kept())
+		}
+	}()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	b.records = slices.DeleteFunc(b.records, func(r Record) bool {
@@ -417,6 +426,7 @@ func (b *batch) hold() {
 		}
 		if waiting, held := q.groups[r.Key]; held {
 			q.groups[r.Key] = append(waiting, r)
+			behind = append(behind, r)
 			q.at(b.taken.Add(b.visibility))
 			return true
 		}
@@ -458,7 +468,7 @@ func (b *batch) process(ctx context.Context) {
 		b.lose(ctx, &loss{records: old, condition: expired, invokes: 1})
 	}
 	if len(b.records) > 0 {
-		b.queue.recent.note(b.records, Outcome{State: InFlight})
+		b.queue.recent.note(b.records, Outcome{State: InFlight}, b.queue.engine.kept())
 	}
 	// What does not fit in one event is invoked in several.
 	for rest := b.records; len(rest) > 0; {
@@ -467,11 +477,39 @@ func (b *batch) process(ctx context.Context) {
 			bytes += len(rest[n].JSON) + 1
 			n++
 		}
+		b.whole = nil
 		if !b.invoke(ctx, rest[:n]) {
+			b.abandon(ctx, rest[n:])
 			return
 		}
 		rest = rest[n:]
 	}
+}
+
+// invokeHalves invokes the function with the halves of some messages.
+func (b *batch) invokeHalves(ctx context.Context, records []Record) bool {
+	half := len(records) / 2
+	if !b.invoke(ctx, records[:half]) {
+		b.abandon(ctx, records[half:])
+		return false
+	}
+	return b.invoke(ctx, records[half:])
+}
+
+// abandon returns messages with which it is of no use to go on: at once if the mapping or the engine stops, and else with those before them.
+func (b *batch) abandon(ctx context.Context, records []Record) {
+	stopping := ctx.Err() != nil
+	select {
+	case <-b.queue.done:
+		stopping = true
+	default:
+	}
+	if stopping {
+		b.records = records
+		b.release(ctx)
+		return
+	}
+	b.leave(records, Outcome{State: Waiting, Why: "the function could not be invoked with what was taken before it"})
 }
 
 // expired reports whether a message is older than the mapping allows.
@@ -483,22 +521,27 @@ func (b *batch) expired(r Record) bool {
 func (b *batch) invoke(ctx context.Context, records []Record) bool {
 	q := b.queue
 	if len(b.blocked) > 0 {
-		var behind []Record
+		behind := map[string][]Record{}
 		records = slices.DeleteFunc(slices.Clone(records), func(r Record) bool {
-			if slices.Contains(b.blocked, r.Key) {
-				behind = append(behind, r)
-				return true
+			first := b.blocked[r.Key]
+			if first != "" {
+				behind[first] = append(behind[first], r)
 			}
-			return false
+			return first != ""
 		})
-		b.leave(behind, Outcome{State: Waiting})
+		for first, some := range behind {
+			b.leave(some, Outcome{State: Waiting, Behind: first, Why: "a message before it in its group failed"})
+		}
 		if len(records) == 0 {
 			return true
 		}
 	}
 	payload, trace := event(records), trace(records)
 	for n := 1; ; n++ {
-		q.tally.begin(len(records), n > 1 || records[0].Receives > 1, max(time.Since(records[0].Arrival), 0))
+		if n > 1 {
+			q.recent.note(records, Outcome{State: InFlight, Split: b.whole}, q.engine.kept())
+		}
+		q.tally.begin(len(records), n > 1 || records[0].Receives > 1)
 		answer, err := q.engine.invoker.Invoke(ctx, b.m, trace, payload)
 		q.tally.end()
 		if err == nil {
@@ -515,8 +558,7 @@ func (b *batch) invoke(ctx context.Context, records []Record) bool {
 		}
 		q.tally.problem(err)
 		if (tooLarge(err) || looping(err)) && len(records) > 1 {
-			half := len(records) / 2
-			return b.invoke(ctx, records[:half]) && b.invoke(ctx, records[half:])
+			return b.invokeHalves(ctx, records)
 		}
 		if looping(err) { // alone: the others go on
 			b.drop(ctx, records[0], err)
@@ -533,10 +575,15 @@ func (b *batch) invoke(ctx context.Context, records []Record) bool {
 			q.at(q.paused)
 		}
 		q.mu.Unlock()
-		if !throttled(err) || time.Since(b.taken)+wait > b.visibility/2 {
-			b.leave(records, Outcome{State: Waiting, Error: err.Error()})
+		state := Failed
+		if throttled(err) {
+			state = Throttled
+		}
+		if state == Failed || time.Since(b.taken)+wait > b.visibility/2 {
+			b.leave(records, Outcome{State: state, Error: explained(err)})
 			return false
 		}
+		q.recent.note(records, Outcome{State: Throttled, Error: explained(err), Next: time.Now().Add(wait).UTC(), Split: b.whole}, q.engine.kept())
 		select {
 		case <-time.After(wait):
 		case <-q.done:
@@ -563,18 +610,19 @@ func (b *batch) settle(ctx context.Context, records []Record, a *Answer) {
 		if err == nil {
 			q.tally.ok(len(bad))
 			if len(ok) > 0 {
-				q.recent.note(ok, Outcome{State: Processed, RequestID: a.RequestID})
+				q.recent.note(ok, Outcome{State: Processed, RequestID: a.RequestID, Split: b.whole}, q.engine.kept())
 				b.delete(ctx, ok)
 			}
 			b.fail(ctx, bad, a, "the function reported this message in batchItemFailures")
 			return
 		}
-		q.tally.failed(len(records))
+		q.tally.failed(len(records), err.Error())
 		b.split(ctx, records, a, err.Error())
 		return
 	}
-	q.tally.failed(len(records))
-	b.split(ctx, records, a, string(a.Payload[:min(len(a.Payload), maxMessage)]))
+	message := brief(string(a.Payload))
+	q.tally.failed(len(records), message)
+	b.split(ctx, records, a, message)
 }
 
 // split invokes the halves of a batch that failed, if the mapping says so, and otherwise leaves it.
@@ -584,6 +632,9 @@ func (b *batch) split(ctx context.Context, records []Record, a *Answer, message 
 		return
 	}
 	b.queue.tally.bisected()
+	if b.whole == nil {
+		b.whole = &Split{First: records[0].ID, Last: records[len(records)-1].ID, Records: len(records)}
+	}
 	half := len(records) / 2
 	for _, at := range []int{0, half} {
 		part := records[at:]
@@ -597,6 +648,9 @@ func (b *batch) split(ctx context.Context, records []Record, a *Answer, message 
 		}
 		b.taken = time.Now()
 		if !b.invoke(ctx, part) {
+			if at == 0 {
+				b.abandon(ctx, records[half:])
+			}
 			return
 		}
 	}
@@ -626,7 +680,7 @@ func (b *batch) drop(ctx context.Context, r Record, err error) {
 		b.lose(ctx, &loss{records: []Record{r}, condition: recursive, invokes: r.Receives, message: err.Error()})
 		return
 	}
-	b.leave([]Record{r}, Outcome{State: Failed, Condition: recursive, Error: err.Error()})
+	b.leave([]Record{r}, Outcome{State: Failed, Condition: recursive, Error: explained(err)})
 }
 
 // trace is the trace header of the invocation that gets some messages.
@@ -647,12 +701,16 @@ func (b *batch) leave(records []Record, o Outcome) {
 		return
 	}
 	for i := range records {
-		if key := records[i].Key; key != "" && !slices.Contains(b.blocked, key) {
-			b.blocked = append(b.blocked, key)
+		if key := records[i].Key; key != "" && b.blocked[key] == "" {
+			if b.blocked == nil {
+				b.blocked = map[string]string{}
+			}
+			b.blocked[key] = records[i].ID
 		}
 	}
+	o.Split = b.whole
 	o.Next = b.taken.Add(b.visibility)
-	b.queue.recent.note(records, o)
+	b.queue.recent.note(records, o, b.queue.engine.kept())
 	b.queue.mu.Lock()
 	defer b.queue.mu.Unlock()
 	b.queue.at(o.Next)
@@ -664,6 +722,7 @@ func (b *batch) lose(ctx context.Context, x *loss) {
 		return
 	}
 	q, now := b.queue, time.Now()
+	x.split = b.whole
 	fates := b.m.fates("", []*loss{x}, now)
 	var deliveries []*Delivery
 	if d := b.m.delivery("", x, now); d != nil {
@@ -676,7 +735,6 @@ func (b *batch) lose(ctx context.Context, x *loss) {
 		return
 	}
 	q.tally.dropped(len(x.records))
-	q.tally.delivered(len(deliveries))
-	q.recent.note(x.records, Outcome{State: Dropped, Condition: x.condition, RequestID: x.request, Error: x.message, Destination: b.m.OnFailure})
+	q.recent.note(x.records, Outcome{State: Dropped, Condition: x.condition, RequestID: x.request, Error: x.message, Destination: b.m.OnFailure, Split: b.whole}, q.engine.kept())
 	b.delete(ctx, x.records)
 }

@@ -44,7 +44,9 @@ type shard struct {
 	oldest    bool // what comes next has expired
 	ended     bool // the last record of a closed shard was read
 	failures  int  // reads in a row that failed
+	readError string
 	readAfter time.Time
+	missed    time.Time // since when there may be records that were not read; zero if there are none
 
 	dirty       bool
 	committing  bool
@@ -86,6 +88,9 @@ func newShard(s *stream, info Shard, row *shardRow, windows []*window, start Pos
 func (s *shard) start() {
 	s.mu.Lock()
 	s.active = true
+	if !s.ended && s.missed.IsZero() {
+		s.missed = time.Now()
+	}
 	s.step()
 	s.unlock()
 }
@@ -169,6 +174,9 @@ func (s *shard) step() {
 	}
 	if s.arrived.Load() {
 		s.tip = false
+		if s.missed.IsZero() {
+			s.missed = now
+		}
 	}
 	for _, l := range s.lanes {
 		at(s.advance(m, l, now))
@@ -329,11 +337,15 @@ func (s *shard) readPage(ctx context.Context, m *Mapping, from Position, most in
 			s.stream.engine.log.Warn("records expired before they were read", "mapping", m.ID, "shard", s.id, "from", from)
 			s.oldest, s.readAfter = true, time.Time{}
 		}
+		s.readError = brief(err.Error())
 		t.trouble(err)
 		s.step()
 		return
 	}
-	s.failures = 0
+	s.failures, s.readError = 0, ""
+	if s.missed = (time.Time{}); s.arrived.Load() {
+		s.missed = now
+	}
 	for i := range page.Records {
 		s.accept(&page.Records[i], took[i], now)
 	}

@@ -84,9 +84,12 @@ type Stream interface {
 	Read(ctx context.Context, shard string, from Position, max int) (Page, error)
 }
 
-// Finder is a Stream that cannot read from behind a sequence number that no record has.
-type Finder interface {
-	// Find returns a page that begins with the record that has the sequence number, or an empty one if the shard has none such.
+// Looker is a Stream that operators can look into, whatever the function may.
+type Looker interface {
+	// LookShards is Stream's Shards, and Look its Read.
+	LookShards(ctx context.Context) ([]Shard, error)
+	Look(ctx context.Context, shard string, from Position, max int) (Page, error)
+	// Find returns a page with the record that has the sequence number, or an empty one if the shard has none such.
 	Find(ctx context.Context, shard, id string) (Page, error)
 }
 
@@ -133,8 +136,9 @@ type Answer struct {
 
 // Destination takes what was given up.
 type Destination interface {
-	// Deliver delivers body once to the mapping's on-failure destination. Key names an S3 object. Errors are tried again for six hours.
-	Deliver(ctx context.Context, d *Delivery) error
+	// Deliver delivers body once to the mapping's on-failure destination, and returns what that calls it: a message's id, an object's key. Key names an
+	// S3 object. Errors are tried again for six hours.
+	Deliver(ctx context.Context, d *Delivery) (id string, err error)
 }
 
 // Delivery is one record on its way to a destination.
@@ -146,6 +150,13 @@ type Delivery struct {
 	Destination string `json:"destination"`
 	Key         string `json:"key,omitempty"` // of the object, if the destination is a bucket
 	Body        []byte `json:"-"`
+
+	Fate *fateName `json:"fate,omitempty"` // of the row that tells how the delivery went
+}
+
+// Explainer is a Filter that can say why it does not take a record: what is missing or does not match, for people.
+type Explainer interface {
+	Mismatches(r *Record) []string
 }
 
 // Filter says which records a function gets. It may be called concurrently.

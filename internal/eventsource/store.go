@@ -64,6 +64,7 @@ type itemRow struct {
 	Version string `json:"version,omitempty"`
 	Error   string `json:"error,omitempty"`
 	Status  int    `json:"status,omitempty"`
+	Split   *Split `json:"split,omitempty"`
 }
 
 // layout is a former division into lanes: how far each was done.

@@ -17,6 +17,7 @@ type stream struct {
 	mapping atomic.Pointer[Mapping]
 	source  Stream
 	tally   tally
+	batches doneBatches
 
 	mu       sync.Mutex
 	active   bool
@@ -28,6 +29,8 @@ type stream struct {
 	cancel   func() // of the registration with a Waker
 	running  sync.WaitGroup
 }
+
+func (s *stream) counts() *tally { return &s.tally }
 
 func (s *stream) start() {
 	s.mu.Lock()
@@ -134,7 +137,10 @@ func (s *stream) list(ctx context.Context) {
 	var fresh []*shard
 	if err == nil {
 		s.leave(ctx, m, shards)
-		fresh, err = s.load(ctx, m, shards)
+		var stale []string
+		if fresh, stale, err = s.stored(ctx, m, shards); err == nil && len(stale) > 0 {
+			err = s.erase(ctx, m, stale)
+		}
 	}
 	for _, sh := range s.listed(ctx, fresh, err) {
 		sh.start()
@@ -212,9 +218,9 @@ func (s *stream) leave(ctx context.Context, m *Mapping, infos []Shard) {
 // another reports whether two first sequence numbers are of different shards.
 func another(a, b string) bool { return a != "" && b != "" && a != b }
 
-// load makes the shards that are not known yet, with what is stored of them. Those that follow a shard that is known came after the mapping, which
-// reads them from their beginning; others from where it starts.
-func (s *stream) load(ctx context.Context, m *Mapping, infos []Shard) (fresh []*shard, err error) {
+// stored makes the shards that are not known yet, with what is stored of them. Those that follow a shard that is known came after the mapping, which
+// reads them from their beginning; others from where it starts. stale are those in whose place others were.
+func (s *stream) stored(ctx context.Context, m *Mapping, infos []Shard) (fresh []*shard, stale []string, err error) {
 	known := map[string]bool{}
 	s.mu.Lock()
 	for id := range s.shards {
@@ -223,9 +229,8 @@ func (s *stream) load(ctx context.Context, m *Mapping, infos []Shard) (fresh []*
 	s.mu.Unlock()
 	infos = slices.DeleteFunc(slices.Clone(infos), func(x Shard) bool { return known[x.ID] })
 	if len(infos) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
-	var stale []string
 	err = s.engine.db.View(ctx, func(r kv.Reader) error {
 		fresh, stale = nil, nil
 		begun, started := maps.Clone(known), map[string]bool{}
@@ -275,10 +280,7 @@ func (s *stream) load(ctx context.Context, m *Mapping, infos []Shard) (fresh []*
 		}
 		return nil
 	})
-	if err == nil && len(stale) > 0 {
-		err = s.erase(ctx, m, stale)
-	}
-	return fresh, err
+	return fresh, stale, err
 }
 
 // follows reports whether one of a shard's parents was begun. One that the stream does not have any more was if there is a row of it.

@@ -1,16 +1,38 @@
 package eventsource
 
 import (
+	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 )
 
 // tally counts what a mapping does.
 type tally struct {
-	last lastResult
+	since time.Time
+	last  lastResult
 
-	mu sync.Mutex
-	m  Metrics
+	mu                sync.Mutex
+	m                 Metrics
+	reading, invoking Trouble // a Count of zero: none
+}
+
+// Trouble is what goes wrong, time after time.
+type Trouble struct {
+	Since time.Time `json:"since"` // the first time in a row
+	Count int       `json:"count"`
+	Code  string    `json:"code,omitempty"` // of the error, if a service gave one
+	Error string    `json:"error"`          // the last one
+}
+
+func (x *Trouble) again(code, text string) {
+	if x.Count == 0 {
+		x.Since = time.Now().UTC()
+	}
+	x.Count++
+	x.Code, x.Error = code, brief(text)
 }
 
 func (t *tally) update(f func(m *Metrics)) {
@@ -19,20 +41,23 @@ func (t *tally) update(f func(m *Metrics)) {
 	t.mu.Unlock()
 }
 
-func (t *tally) read(n int)      { t.update(func(m *Metrics) { m.Polled += int64(n) }) }
-func (t *tally) filtered(n int)  { t.update(func(m *Metrics) { m.Filtered += int64(n) }) }
-func (t *tally) dropped(n int)   { t.update(func(m *Metrics) { m.Dropped += int64(n) }) }
-func (t *tally) deleted(n int)   { t.update(func(m *Metrics) { m.Deleted += int64(n) }) }
-func (t *tally) delivered(n int) { t.update(func(m *Metrics) { m.Delivered += int64(n) }) }
-func (t *tally) bisected()       { t.update(func(m *Metrics) { m.Bisected++ }) }
-func (t *tally) looped()         { t.update(func(m *Metrics) { m.Loops++ }) }
-func (t *tally) end()            { t.update(func(m *Metrics) { m.InFlight-- }) }
-func (t *tally) state(bytes int) {
-	t.update(func(m *Metrics) { m.WindowState = max(m.WindowState, bytes) })
+func (t *tally) filtered(n int) { t.update(func(m *Metrics) { m.Filtered += int64(n) }) }
+func (t *tally) dropped(n int)  { t.update(func(m *Metrics) { m.Dropped += int64(n) }) }
+func (t *tally) deleted(n int)  { t.update(func(m *Metrics) { m.Deleted += int64(n) }) }
+func (t *tally) delivered()     { t.update(func(m *Metrics) { m.Delivered++ }) }
+func (t *tally) bisected()      { t.update(func(m *Metrics) { m.Bisected++ }) }
+func (t *tally) end()           { t.update(func(m *Metrics) { m.InFlight-- }) }
+
+// read counts a read that went well.
+func (t *tally) read(n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.m.Polled += int64(n)
+	t.reading.Count = 0
 }
 
 // begin counts an invocation that begins.
-func (t *tally) begin(records int, again bool, age time.Duration) {
+func (t *tally) begin(records int, again bool) {
 	t.update(func(m *Metrics) {
 		m.Batches++
 		m.Invoked += int64(records)
@@ -40,15 +65,19 @@ func (t *tally) begin(records int, again bool, age time.Duration) {
 		if again {
 			m.Retries++
 		}
-		if records > 0 {
-			m.IteratorAge = age
-		}
 	})
 }
 
 // ok counts an invocation that the function answered, of whose records some failed.
 func (t *tally) ok(failed int) {
-	t.update(func(m *Metrics) { m.Failed += int64(failed) })
+	t.mu.Lock()
+	t.m.Failed += int64(failed)
+	if failed > 0 {
+		t.invoking.again("", errReported)
+	} else {
+		t.invoking.Count = 0
+	}
+	t.mu.Unlock()
 	if failed > 0 {
 		t.last.set(resultFailed)
 	} else {
@@ -56,11 +85,17 @@ func (t *tally) ok(failed int) {
 	}
 }
 
-const resultFailed = "PROBLEM: Function call failed"
+const (
+	resultFailed = "PROBLEM: Function call failed"
+	errReported  = "the function reported this record in batchItemFailures"
+)
 
 // failed counts an invocation that failed.
-func (t *tally) failed(records int) {
-	t.update(func(m *Metrics) { m.Failed += int64(records) })
+func (t *tally) failed(records int, message string) {
+	t.mu.Lock()
+	t.m.Failed += int64(records)
+	t.invoking.again("", message)
+	t.mu.Unlock()
 	t.last.set(resultFailed)
 }
 
@@ -69,18 +104,42 @@ func (t *tally) problem(err error) {
 	if throttled(err) {
 		t.update(func(m *Metrics) { m.Throttles++ })
 	}
+	t.mu.Lock()
+	t.invoking.again(apierr.Code(err), explained(err))
+	t.mu.Unlock()
 	t.last.set(problem(err))
 }
+
+// explained is an error with the reason that Lambda gives for a throttle.
+func explained(err error) string {
+	text := err.Error()
+	if e, ok := errors.AsType[*apierr.Error](err); ok && e.Members["Reason"] != nil {
+		text = fmt.Sprintf("%s (%v)", text, e.Members["Reason"])
+	}
+	return brief(text)
+}
+
+// looped counts a message that is part of a loop.
+func (t *tally) looped() { t.update(func(m *Metrics) { m.Loops++ }) }
 
 // trouble counts a read that failed.
 func (t *tally) trouble(err error) {
-	t.update(func(m *Metrics) { m.Errors++ })
+	t.mu.Lock()
+	t.m.Errors++
+	t.reading.again(apierr.Code(err), err.Error())
+	t.mu.Unlock()
 	t.last.set(problem(err))
 }
 
-// status returns the last result, "" if there is none yet, and the counts.
-func (t *tally) status() (string, Metrics) {
+// status fills in the last result, "" if there is none yet, and what is counted.
+func (t *tally) status(s *Status) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.last.get(), t.m
+	s.Since, s.Metrics, s.Result = t.since, t.m, t.last.get()
+	if t.reading.Count > 0 {
+		s.Reading = new(t.reading)
+	}
+	if t.invoking.Count > 0 {
+		s.Invoking = new(t.invoking)
+	}
 }

@@ -183,6 +183,7 @@ type world struct {
 	engine *Engine
 	source any
 	stop   func()
+	last   *Mapping // that was set
 
 	mu       sync.Mutex
 	function func(call invocation) (string, error) // answers a payload, or fails with errFunction or what the service answers
@@ -253,18 +254,18 @@ func (w *world) Invoke(ctx context.Context, _ *Mapping, trace string, payload []
 	return a, nil
 }
 
-func (w *world) Deliver(_ context.Context, d *Delivery) error {
+func (w *world) Deliver(_ context.Context, d *Delivery) (string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.refuse != nil {
-		return w.refuse
+		return "", w.refuse
 	}
 	var f failureRecord
 	if err := json.Unmarshal(d.Body, &f); err != nil {
 		w.t.Errorf("failure record %s: %v", d.Body, err)
 	}
 	w.dead = append(w.dead, f)
-	return nil
+	return fmt.Sprint("delivered", len(w.dead)), nil
 }
 
 func newWorld(t *testing.T, source any, function func(invocation) (string, error)) *world {
@@ -302,6 +303,7 @@ func (w *world) close() {
 
 func (w *world) set(m *Mapping) {
 	w.t.Helper()
+	w.last = m
 	if err := w.engine.Set(m); err != nil {
 		w.t.Fatal(err)
 	}

@@ -29,6 +29,7 @@ func (s *Server) endpoints() map[string]edge.Internal {
 		"GET /_mayfly/usage":                    {Access: edge.RootOnly, Handler: http.HandlerFunc(s.usage)},
 		"GET /_mayfly/refusals":                 {Access: edge.RootOnly, Handler: http.HandlerFunc(s.refusals)},
 		"GET /_mayfly/deliveries":               {Access: edge.RootOnly, Handler: http.HandlerFunc(s.deliveries)},
+		"GET /_mayfly/mappings":                 {Access: edge.RootOnly, Handler: http.HandlerFunc(s.listMappings)},
 		"GET /_mayfly/policy":                   {Access: edge.RootOnly, Handler: http.HandlerFunc(s.proposal)},
 		"GET /_mayfly/streams":                  {Access: edge.RootOnly, Handler: http.HandlerFunc(s.streams)},
 	}

@@ -149,12 +149,13 @@ func (t *Targets) Check(target string) error {
 	return nil
 }
 
-// Deliver performs the target's operation once, for the principal of ctx and in the target's region. Its errors are ErrUnknown or the
+// Deliver performs the target's operation once, for the principal of ctx and in the target's region. It returns what the target calls the
+// event: the id of a message or of EventBridge's event, a sequence number, an object's key; nothing for functions. Its errors are ErrUnknown or the
 // operation's own.
-func (t *Targets) Deliver(ctx context.Context, target string, e *Event) error {
+func (t *Targets) Deliver(ctx context.Context, target string, e *Event) (id string, err error) {
 	k, err := KindOf(target)
 	if err != nil {
-		return err
+		return "", err
 	}
 	a, _ := arn.Parse(target)
 	info := *call.From(ctx)
@@ -191,7 +192,11 @@ func (t *Targets) Deliver(ctx context.Context, target string, e *Event) error {
 				"AWSTraceHeader": {DataType: new("String"), StringValue: new(e.Trace)},
 			}
 		}
-		_, err = sqsapi.SendMessage.Call(ctx, t.caller, in)
+		out, err := sqsapi.SendMessage.Call(ctx, t.caller, in)
+		if err != nil {
+			return "", err
+		}
+		return text(out.MessageId), nil
 	case SNS:
 		in := &snsapi.PublishInput{TopicArn: &target, Message: new(string(e.Body)), MessageAttributes: map[string]snsapi.MessageAttributeValue{}}
 		for _, x := range e.Attributes {
@@ -204,22 +209,38 @@ func (t *Targets) Deliver(ctx context.Context, target string, e *Event) error {
 			in.MessageAttributes[x.Name] = v
 		}
 		in.MessageGroupId, in.MessageDeduplicationId = some(e.Group), some(e.Duplicate)
-		_, err = snsapi.Publish.Call(ctx, t.caller, in)
+		out, err := snsapi.Publish.Call(ctx, t.caller, in)
+		if err != nil {
+			return "", err
+		}
+		return text(out.MessageId), nil
 	case EventBridge:
-		err = t.putEvent(ctx, target, e)
+		return t.putEvent(ctx, target, e)
 	case Kinesis:
 		key := e.PartitionKey
 		if key == "" {
 			key = call.NewRequestID()
 		}
-		_, err = kinesisapi.PutRecord.Call(ctx, t.caller, &kinesisapi.PutRecordInput{StreamARN: &target, PartitionKey: &key, Data: e.Body})
+		out, err := kinesisapi.PutRecord.Call(ctx, t.caller, &kinesisapi.PutRecordInput{StreamARN: &target, PartitionKey: &key, Data: e.Body})
+		if err != nil {
+			return "", err
+		}
+		return text(out.SequenceNumber), nil
 	case S3:
 		_, err = s3api.PutObject.Call(ctx, t.caller, &s3api.PutObjectInput{
 			Bucket: new(a.Resource), Key: new(e.Key), Body: io.NopCloser(bytes.NewReader(e.Body)),
 			ContentLength: new(int64(len(e.Body))), ContentType: new("application/json"),
 		})
+		id = e.Key
 	}
-	return err
+	return id, err
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }
 
 // some is a member that is left out if it is empty.
@@ -231,7 +252,7 @@ func some(s string) *string {
 }
 
 // putEvent puts one entry, whose failure is in the answer.
-func (t *Targets) putEvent(ctx context.Context, bus string, e *Event) error {
+func (t *Targets) putEvent(ctx context.Context, bus string, e *Event) (id string, err error) {
 	entry := eventsapi.PutEventsRequestEntry{
 		Source: new(e.Source), DetailType: new(e.DetailType), Resources: e.Resources, Detail: new(string(e.Body)), EventBusName: &bus,
 	}
@@ -239,8 +260,14 @@ func (t *Targets) putEvent(ctx context.Context, bus string, e *Event) error {
 		entry.TraceHeader = new(e.Trace)
 	}
 	out, err := eventsapi.PutEvents.Call(ctx, t.caller, &eventsapi.PutEventsInput{Entries: []eventsapi.PutEventsRequestEntry{entry}})
-	if err != nil || out.FailedEntryCount == nil || *out.FailedEntryCount == 0 {
-		return err
+	if err != nil {
+		return "", err
+	}
+	if out.FailedEntryCount == nil || *out.FailedEntryCount == 0 {
+		if len(out.Entries) > 0 {
+			id = text(out.Entries[0].EventId)
+		}
+		return id, nil
 	}
 	code, message := "InternalFailure", "The entry was not put."
 	if len(out.Entries) > 0 && out.Entries[0].ErrorCode != nil {
@@ -253,7 +280,7 @@ func (t *Targets) putEvent(ctx context.Context, bus string, e *Event) error {
 	if code == "InternalFailure" || code == "ThrottlingException" || code == "InternalException" {
 		status = http.StatusServiceUnavailable
 	}
-	return apierr.New(code, status, "%s", message)
+	return "", apierr.New(code, status, "%s", message)
 }
 
 // Permanent reports whether trying again is in vain unless somebody changes something: the caller is to blame, and not for being too fast.

@@ -83,12 +83,12 @@ func TestDeliver(t *testing.T) {
 		if err := to.Check(arn); err != nil {
 			t.Errorf("%s: %v", arn, err)
 		}
-		if err := to.Deliver(ctx, arn, e); err != nil || got != want {
+		if _, err := to.Deliver(ctx, arn, e); err != nil || got != want {
 			t.Errorf("%s: %v\n%s\nwant\n%s", arn, err, got, want)
 		}
 	}
 	failed = new(int32(1))
-	if err := to.Deliver(ctx, bus, e); apierr.Code(err) != "NotAuthorizedForSource" || !target.Permanent(err) {
+	if _, err := to.Deliver(ctx, bus, e); apierr.Code(err) != "NotAuthorizedForSource" || !target.Permanent(err) {
 		t.Errorf("an entry that was not put: %v", err)
 	}
 }
@@ -111,7 +111,7 @@ func TestCheck(t *testing.T) {
 		if err := to.Check(arn); !errors.Is(err, target.ErrUnknown) {
 			t.Errorf("Check(%q) = %v", arn, err)
 		}
-		if err := to.Deliver(t.Context(), arn, &target.Event{}); !errors.Is(err, target.ErrUnknown) || !target.Permanent(err) {
+		if _, err := to.Deliver(t.Context(), arn, &target.Event{}); !errors.Is(err, target.ErrUnknown) || !target.Permanent(err) {
 			t.Errorf("Deliver(%q) = %v", arn, err)
 		}
 	}

@@ -33,6 +33,7 @@ type stream struct {
 
 	mu        sync.Mutex
 	iterators map[string]iterator // by shard
+	role      string              // with which one was read last
 }
 
 // iterator is where the last read of a shard ended.
@@ -60,6 +61,11 @@ func (s *stream) Shards(ctx context.Context) (all []eventsource.Shard, err error
 	if _, err := s.roles.May(ctx, s.function, "kinesis:DescribeStream", s.arn); err != nil {
 		return nil, err
 	}
+	return s.LookShards(ctx)
+}
+
+// LookShards implements eventsource.Looker.
+func (s *stream) LookShards(ctx context.Context) (all []eventsource.Shard, err error) {
 	ctx = call.AsService(ctx, "lambda", s.account, s.region)
 	in := &kinesisapi.ListShardsInput{StreamARN: &s.arn}
 	for {
@@ -99,6 +105,25 @@ func (s *stream) Read(ctx context.Context, shard string, from eventsource.Positi
 	if err != nil {
 		return page, err
 	}
+	s.mu.Lock()
+	s.role = role
+	s.mu.Unlock()
+	return s.read(ctx, shard, role, from, most)
+}
+
+// Look implements eventsource.Looker.
+func (s *stream) Look(ctx context.Context, shard string, from eventsource.Position, most int) (eventsource.Page, error) {
+	return s.read(ctx, shard, s.lastRole(), from, most)
+}
+
+// lastRole is the role with which a shard was last read, empty if none was.
+func (s *stream) lastRole() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.role
+}
+
+func (s *stream) read(ctx context.Context, shard, role string, from eventsource.Position, most int) (page eventsource.Page, err error) {
 	ctx = call.AsService(ctx, "lambda", s.account, s.region)
 	token := s.resume(shard, from)
 	for {
@@ -134,12 +159,9 @@ func (s *stream) Read(ctx context.Context, shard string, from eventsource.Positi
 	}
 }
 
-// Find implements eventsource.Finder.
+// Find implements eventsource.Looker.
 func (s *stream) Find(ctx context.Context, shard, id string) (page eventsource.Page, err error) {
-	role, err := s.roles.May(ctx, s.function, s.reading, s.source)
-	if err != nil {
-		return page, err
-	}
+	role := s.lastRole()
 	ctx = call.AsService(ctx, "lambda", s.account, s.region)
 	at, err := kinesisapi.GetShardIterator.Call(ctx, s.caller, &kinesisapi.GetShardIteratorInput{
 		StreamARN: &s.arn, ShardId: &shard, ShardIteratorType: new("AT_SEQUENCE_NUMBER"), StartingSequenceNumber: &id,

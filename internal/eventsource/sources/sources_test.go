@@ -283,7 +283,7 @@ func TestStream(t *testing.T) {
 	if string(r.JSON) != want || string(r.Data) != "hello" || r.Key != "k" || r.Arrival.UnixMilli() != 1545084650987 {
 		t.Errorf("record\n%s\nwant\n%s", r.JSON, want)
 	}
-	finder := st.(eventsource.Finder)
+	finder := st.(eventsource.Looker)
 	for id, found := range map[string]int{"2": 1, "9": 0} {
 		if page, err := finder.Find(ctx, "b", id); err != nil || len(page.Records) != found {
 			t.Errorf("found %+v, %v", page, err)

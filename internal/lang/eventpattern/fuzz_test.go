@@ -40,7 +40,9 @@ func FuzzMatch(f *testing.F) {
 		}
 		if p, err := Parse(SQS, pattern); err == nil {
 			p.MatchRecord(document, pattern)
-			p.MatchRecord([]byte(`{"a":1}`), document)
+			if matches, why := p.MatchRecord([]byte(`{"a":1}`), document), p.Mismatches([]byte(`{"a":1}`), document); matches != (why == nil) {
+				t.Fatalf("matches: %t, because %q", matches, why)
+			}
 		}
 		for _, scope := range []Scope{MessageAttributes, MessageBody} {
 			if p, err := ParseFilterPolicy(pattern, scope); err == nil {

@@ -46,17 +46,17 @@ func (s *sink) Check(arn string) error {
 	return nil
 }
 
-func (s *sink) Deliver(ctx context.Context, arn string, e *deliver.Event) error {
+func (s *sink) Deliver(ctx context.Context, arn string, e *deliver.Event) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tries++
 	if s.refuse != nil {
 		if err := s.refuse(arn); err != nil {
-			return err
+			return "", err
 		}
 	}
 	s.got = append(s.got, delivered{arn, call.From(ctx).Principal.ARN, *e})
-	return nil
+	return "", nil
 }
 
 const (

@@ -240,9 +240,10 @@ func (s *Service) deliverOnce(ctx context.Context, d *delivery, body []byte) err
 		info.Principal = p
 		ctx = call.With(ctx, &info)
 	}
-	return s.destinations.Deliver(ctx, d.Target, &deliver.Event{
+	_, err := s.destinations.Deliver(ctx, d.Target, &deliver.Event{
 		Body: body, Attributes: d.Attributes, Source: "lambda", DetailType: d.DetailType, Resources: d.Resources, Key: d.Key, Trace: d.Trace,
 	})
+	return err
 }
 
 // checkTarget says whether a destination or dead-letter queue may be configured: what delivers to it is served here, and a function exists.

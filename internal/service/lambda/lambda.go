@@ -59,8 +59,8 @@ type Roles interface {
 type Destinations interface {
 	// Check says whether events can be delivered to an ARN here: nil, target.ErrUnknown, or an *apierr.Error that names what is not served.
 	Check(arn string) error
-	// Deliver makes one try, for the principal of ctx.
-	Deliver(ctx context.Context, arn string, e *deliver.Event) error
+	// Deliver makes one try, for the principal of ctx. The id is what the target calls the event, if it calls it anything.
+	Deliver(ctx context.Context, arn string, e *deliver.Event) (id string, err error)
 }
 
 // Config is the limits of the service. Zero values mean AWS's.

@@ -7,6 +7,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/call"
+	"github.com/mayflyhq/mayfly/internal/eventsource"
 	"github.com/mayflyhq/mayfly/internal/kv"
 )
 
@@ -270,8 +271,14 @@ func (s *Service) listEventSourceMappings(ctx context.Context, in *lambdaapi.Lis
 	return out, nil
 }
 
+// MappingView is an event source mapping as the API shows it and as the engine takes it.
+type MappingView struct {
+	*lambdaapi.EventSourceMappingConfiguration
+	Engine *eventsource.Mapping
+}
+
 // Mappings lists the event source mappings of an account, in all regions.
-func (s *Service) Mappings(ctx context.Context, account string) ([]*lambdaapi.EventSourceMappingConfiguration, error) {
+func (s *Service) Mappings(ctx context.Context, account string) ([]MappingView, error) {
 	type placed struct {
 		scope
 		mapping *mapping
@@ -295,9 +302,13 @@ func (s *Service) Mappings(ctx context.Context, account string) ([]*lambdaapi.Ev
 		}
 		return nil
 	})
-	all := make([]*lambdaapi.EventSourceMappingConfiguration, 0, len(found))
+	all := make([]MappingView, 0, len(found))
 	for _, f := range found {
-		all = append(all, s.describeMapping(ctx, f.scope, f.mapping))
+		running, failed := f.running(f.mapping, nil)
+		if failed != nil {
+			return nil, failed
+		}
+		all = append(all, MappingView{s.describeMapping(ctx, f.scope, f.mapping), running})
 	}
 	return all, err
 }

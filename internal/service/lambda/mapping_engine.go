@@ -118,14 +118,14 @@ func (m *Mapper) Invoke(ctx context.Context, e *eventsource.Mapping, trace strin
 }
 
 // Deliver implements eventsource.Destination, with the role of the function.
-func (m *Mapper) Deliver(ctx context.Context, d *eventsource.Delivery) error {
+func (m *Mapper) Deliver(ctx context.Context, d *eventsource.Delivery) (id string, err error) {
 	s := m.service
 	if s.destinations == nil {
-		return apierr.New("NotImplemented", http.StatusNotImplemented, "Nothing delivers to %s.", d.Destination)
+		return "", apierr.New("NotImplemented", http.StatusNotImplemented, "Nothing delivers to %s.", d.Destination)
 	}
-	ctx, err := m.AsRole(ctx, d.FunctionARN)
+	ctx, err = m.AsRole(ctx, d.FunctionARN)
 	if err != nil {
-		return err
+		return "", err
 	}
 	return s.destinations.Deliver(ctx, d.Destination, &deliver.Event{Body: d.Body, Source: "lambda", Key: d.Key})
 }

@@ -1,6 +1,8 @@
 package lambda
 
 import (
+	"fmt"
+
 	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/eventsource"
 	"github.com/mayflyhq/mayfly/internal/lang/eventpattern"
@@ -34,6 +36,23 @@ func (p patterns) Match(r *eventsource.Record) bool {
 		}
 	}
 	return false
+}
+
+// Mismatches implements eventsource.Explainer. Of several filters it speaks of each.
+func (p patterns) Mismatches(r *eventsource.Record) (all []string) {
+	for i, one := range p {
+		why := one.Mismatches(r.JSON, r.Data)
+		if len(why) == 0 {
+			return nil
+		}
+		for _, w := range why {
+			if len(p) > 1 {
+				w = fmt.Sprintf("filter %d: %s", i+1, w)
+			}
+			all = append(all, w)
+		}
+	}
+	return all
 }
 
 // compileFilters returns nil if there are none. Its errors are in AWS's words.

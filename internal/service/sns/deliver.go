@@ -320,7 +320,8 @@ func (s *Service) deliverTo(ctx context.Context, name topicName, action, resourc
 			return err
 		}
 	}
-	return s.targets.Deliver(ctx, resource, e)
+	_, err = s.targets.Deliver(ctx, resource, e)
+	return err
 }
 
 // confirm delivers a confirmation.

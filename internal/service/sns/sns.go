@@ -20,7 +20,7 @@ import (
 // Targets delivers to queues and functions: a *target.Targets.
 type Targets interface {
 	Check(arn string) error
-	Deliver(ctx context.Context, arn string, e *target.Event) error
+	Deliver(ctx context.Context, arn string, e *target.Event) (id string, err error)
 }
 
 // Deps is what the service needs.

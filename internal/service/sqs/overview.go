@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mayflyhq/mayfly/internal/arn"
 	"github.com/mayflyhq/mayfly/internal/kv"
 	"github.com/mayflyhq/mayfly/internal/queue"
 )
@@ -85,4 +86,25 @@ func (s *Service) Overviews(ctx context.Context, account string) ([]Overview, er
 		}
 	}
 	return all, nil
+}
+
+// Backlog returns how many messages of a queue are visible, and when the oldest that it has was sent.
+func (s *Service) Backlog(ctx context.Context, queueARN string) (visible int, oldest *time.Time, err error) {
+	at, err := arn.Parse(queueARN)
+	if err != nil {
+		return 0, nil, errNoQueue()
+	}
+	q, err := s.view(ctx, scope{at.Account, at.Region}, at.Resource)
+	if err != nil {
+		return 0, nil, err
+	}
+	c, err := q.count(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	sent, ok, err := q.messages.Oldest(ctx)
+	if ok && err == nil {
+		oldest = new(sent.UTC())
+	}
+	return c.Visible, oldest, err
 }
