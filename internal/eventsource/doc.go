@@ -26,5 +26,5 @@
 // # Idle
 //
 // A mapping with nothing to do has no goroutine and no timer: it is registered with its source, which calls a function when something arrives. The
-// exception are sources that cannot do that; one goroutine polls for all of those.
+// exceptions are sources that cannot do that, for all of which one goroutine polls, and consumers with enhanced fan-out, which wait in a goroutine for each shard.
 package eventsource

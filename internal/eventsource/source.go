@@ -79,7 +79,7 @@ type Peeker interface {
 type Stream interface {
 	// Shards returns the shards that there are, closed ones with records left included.
 	Shards(ctx context.Context) ([]Shard, error)
-	// Read returns up to max records of a shard in order from a position on; it does not wait for records. A page may be empty
+	// Read returns up to max records of a shard in order from a position on; it does not wait for records that are yet to come. A page may be empty
 	// although more follows. The engine reads one page of a shard at a time.
 	Read(ctx context.Context, shard string, from Position, max int) (Page, error)
 }

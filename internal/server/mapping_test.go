@@ -188,3 +188,85 @@ func TestMappingOfStream(t *testing.T) {
 		t.Errorf("report %+v", all)
 	}
 }
+
+// A mapping of a consumer with enhanced fan-out needs the permission to subscribe and none to get records, takes nothing of what others may read of the shard,
+// ends with its role's permission and goes on with it, and with the consumer.
+func TestMappingOfConsumer(t *testing.T) {
+	i := start(t, Config{})
+	ctx := t.Context()
+	i.create("f", lambda.CreateFunctionInput{Code: echoCode(t)})
+	streams := kinesis.NewFromConfig(i.sdk())
+	const stream = "arn:aws:kinesis:us-east-1:000000000000:stream/s"
+	if _, err := streams.CreateStream(ctx, &kinesis.CreateStreamInput{StreamName: aws.String("s"), ShardCount: aws.Int32(1)}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the stream", func() bool {
+		out, err := streams.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: aws.String("s")})
+		return err == nil && out.StreamDescriptionSummary.StreamStatus == kinesistypes.StreamStatusActive
+	})
+	made, err := streams.RegisterStreamConsumer(ctx, &kinesis.RegisterStreamConsumerInput{StreamARN: aws.String(stream), ConsumerName: aws.String("c")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer := *made.Consumer.ConsumerARN
+	roles := iam.NewFromConfig(i.sdk())
+	allow := func(action, resource string) {
+		t.Helper()
+		if _, err := roles.PutRolePolicy(ctx, &iam.PutRolePolicyInput{RoleName: aws.String("test"), PolicyName: aws.String("everything"), PolicyDocument: aws.String(
+			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"kinesis:DescribeStream","Resource":"` + stream + `"},` +
+				`{"Effect":"Allow","Action":"` + action + `","Resource":"` + resource + `"}]}`)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := &lambda.CreateEventSourceMappingInput{FunctionName: aws.String("f"), EventSourceArn: &consumer, StartingPosition: types.EventSourcePositionTrimHorizon}
+	allow("kinesis:GetRecords", stream)
+	if _, err := i.lambda().CreateEventSourceMapping(ctx, in); err == nil || !strings.Contains(err.Error(), "Cannot access stream "+consumer) {
+		t.Error("mapped without permission to subscribe:", err)
+	}
+	allow("kinesis:SubscribeToShard", consumer)
+	m, err := i.lambda().CreateEventSourceMapping(ctx, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.enabled(m.UUID)
+	put := func() string {
+		t.Helper()
+		out, err := streams.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: aws.String("s"), PartitionKey: aws.String("k"), Data: []byte("x")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *out.SequenceNumber
+	}
+	processed := func(id string) func() bool {
+		return func() bool {
+			all := i.reports(url.Values{"record": {id}})
+			return len(all) == 1 && all[0].Record != nil && all[0].Record.State == eventsource.Processed
+		}
+	}
+	result := func() string { return i.reports(nil)[0].Result }
+	for range 10 {
+		eventually(t, "a record", processed(put()))
+	}
+	at, err := streams.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: aws.String("s"), ShardId: aws.String("shardId-000000000000"), ShardIteratorType: kinesistypes.ShardIteratorTypeTrimHorizon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // all that the shard allows in a second
+		if out, err := streams.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: at.ShardIterator}); err != nil || len(out.Records) != 10 {
+			t.Fatalf("%+v, %v", out, err)
+		}
+	}
+
+	allow("kinesis:GetRecords", stream)
+	waits := put()
+	eventually(t, "a refusal", func() bool {
+		return strings.HasPrefix(result(), "PROBLEM: ") && strings.Contains(result(), "not authorized to perform: kinesis:SubscribeToShard")
+	})
+	allow("kinesis:SubscribeToShard", consumer)
+	eventually(t, "the record that waited", processed(waits))
+
+	if _, err := streams.DeregisterStreamConsumer(ctx, &kinesis.DeregisterStreamConsumerInput{ConsumerARN: &consumer}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the consumer", func() bool { return strings.Contains(result(), "PROBLEM: Consumer "+consumer) })
+}

@@ -105,15 +105,20 @@ func (s *stream) Read(ctx context.Context, shard string, from eventsource.Positi
 	if err != nil {
 		return page, err
 	}
-	s.mu.Lock()
-	s.role = role
-	s.mu.Unlock()
+	s.readWith(role)
 	return s.read(ctx, shard, role, from, most)
 }
 
 // Look implements eventsource.Looker.
 func (s *stream) Look(ctx context.Context, shard string, from eventsource.Position, most int) (eventsource.Page, error) {
 	return s.read(ctx, shard, s.lastRole(), from, most)
+}
+
+// readWith notes the role with which a shard is read.
+func (s *stream) readWith(role string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.role = role
 }
 
 // lastRole is the role with which a shard was last read, empty if none was.
@@ -184,18 +189,22 @@ func (s *stream) Find(ctx context.Context, shard, id string) (page eventsource.P
 	return page, nil
 }
 
-func (s *stream) iterate(ctx context.Context, shard string, from eventsource.Position) (string, error) {
-	in := &kinesisapi.GetShardIteratorInput{StreamARN: &s.arn, ShardId: &shard}
+// starting is a position as Kinesis has it.
+func starting(from eventsource.Position) (kind, sequence *string, at *time.Time) {
 	switch {
 	case from.After != "":
-		in.ShardIteratorType, in.StartingSequenceNumber = new("AFTER_SEQUENCE_NUMBER"), &from.After
+		return new(kinesisapi.ShardIteratorTypeAfterSequenceNumber), &from.After, nil
 	case from.At.After(time.Now()): // the clock was set back
-		in.ShardIteratorType = new("LATEST")
+		return new(kinesisapi.ShardIteratorTypeLatest), nil, nil
 	case !from.At.IsZero():
-		in.ShardIteratorType, in.Timestamp = new("AT_TIMESTAMP"), &from.At
-	default:
-		in.ShardIteratorType = new("TRIM_HORIZON")
+		return new(kinesisapi.ShardIteratorTypeAtTimestamp), nil, &from.At
 	}
+	return new(kinesisapi.ShardIteratorTypeTrimHorizon), nil, nil
+}
+
+func (s *stream) iterate(ctx context.Context, shard string, from eventsource.Position) (string, error) {
+	in := &kinesisapi.GetShardIteratorInput{StreamARN: &s.arn, ShardId: &shard}
+	in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp = starting(from)
 	out, err := kinesisapi.GetShardIterator.Call(ctx, s.caller, in)
 	if err != nil {
 		return "", err

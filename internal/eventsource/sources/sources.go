@@ -2,7 +2,7 @@
 //
 // Every read is an operation of the service, and the function's role must be allowed it, so that what the role may no longer do ends at once. The operation itself
 // is on Lambda's own behalf, which is not held to ten messages nor to the limits of shards: the role is asked for ReceiveMessage and so on of a queue, and of a
-// stream for GetRecords, for SubscribeToShard of a consumer with enhanced fan-out, and for DescribeStream, as roles on AWS have it, instead of ListShards.
+// stream for GetRecords and for DescribeStream, as roles on AWS have it, instead of ListShards. A consumer with enhanced fan-out is read by SubscribeToShard.
 package sources
 
 import (
@@ -64,7 +64,10 @@ func (s *Sources) Open(m *eventsource.Mapping) (any, error) {
 		return wakingQueue{q, s.deps.Queues}, nil
 	case "kinesis":
 		st := s.openStream(m, a)
-		if s.deps.Streams == nil {
+		switch {
+		case st.source != st.arn:
+			return newFanOut(st, s.deps.Streams), nil
+		case s.deps.Streams == nil:
 			return st, nil
 		}
 		return wakingStream{st, s.deps.Streams}, nil

@@ -240,7 +240,7 @@ func shards(iterators *[]string, expire *bool) *smithy.Mux {
 func TestStream(t *testing.T) {
 	var iterators []string
 	var expire bool
-	st := open[eventsource.Stream](t, shards(&iterators, &expire), &eventsource.Mapping{SourceARN: streamID + "/consumer/c:1"})
+	st := open[eventsource.Stream](t, shards(&iterators, &expire), &eventsource.Mapping{SourceARN: streamID})
 	ctx := t.Context()
 	all, err := st.Shards(ctx)
 	if err != nil || len(all) != 2 || all[0].ID != "a" || len(all[0].Parents) != 0 || !slices.Equal(all[1].Parents, []string{"a", "z"}) {
@@ -279,7 +279,7 @@ func TestStream(t *testing.T) {
 	r := page.Records[0]
 	want := `{"kinesis":{"kinesisSchemaVersion":"1.0","partitionKey":"k","sequenceNumber":"1","data":"aGVsbG8=","approximateArrivalTimestamp":1545084650.987},` +
 		`"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"b:1","eventName":"aws:kinesis:record","invokeIdentityArn":"` + role +
-		`","awsRegion":"eu-central-1","eventSourceARN":"` + streamID + `/consumer/c:1"}`
+		`","awsRegion":"eu-central-1","eventSourceARN":"` + streamID + `"}`
 	if string(r.JSON) != want || string(r.Data) != "hello" || r.Key != "k" || r.Arrival.UnixMilli() != 1545084650987 {
 		t.Errorf("record\n%s\nwant\n%s", r.JSON, want)
 	}
@@ -328,7 +328,7 @@ func TestArrivals(t *testing.T) {
 	for _, c := range []struct {
 		source, resource string
 		bell             bell
-	}{{queueARN, queueARN, queues}, {streamID, streamID, streams}, {streamID + "/consumer/c:1", streamID, streams}} {
+	}{{queueARN, queueARN, queues}, {streamID, streamID, streams}} {
 		got, err := s.Open(&eventsource.Mapping{SourceARN: c.source, FunctionARN: function})
 		if err != nil {
 			t.Fatal(err)
