@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 		t.Run("terraform", func(t *testing.T) { t.Parallel(); terraform(t, s) })
 		t.Run("terraform queues", func(t *testing.T) { t.Parallel(); terraformQueues(t, s) })
 		t.Run("boto3", func(t *testing.T) { t.Parallel(); boto3(t, s, "all") })
-		t.Run("behaviour", func(t *testing.T) { t.Parallel(); boto3(t, s, "behaviour", "--at-once=8") })
+		t.Run("behaviour", func(t *testing.T) { t.Parallel(); boto3(t, s, "behaviour", "--at-once=10") })
 		t.Run("cli", func(t *testing.T) { t.Parallel(); cli(t, s) })
 		t.Run("sdk", func(t *testing.T) { t.Parallel(); queues(t, s) })
 	})

@@ -63,8 +63,7 @@ class Positions(StreamCase):
         wanted = [str(n) for n in range(95)]
         self.puts(name, *wanted)
         self.horizon(function, arn, BatchSize=10)
-        calls = self.calls(function, lambda c: len(self.texts(c)) >= 95)
-        self.assertEqual(wanted, self.texts(calls))
+        calls = self.gets(function, wanted)
         self.assertEqual([10] * 9 + [5], [len(c.records) for c in calls])
 
     def test_latest(self):
@@ -72,7 +71,7 @@ class Positions(StreamCase):
         self.puts(name, "before")
         m = self.map(function, arn, StartingPosition="LATEST")
         self.puts(name, "after")
-        self.assertEqual(["after"], self.texts(self.calls(function)))
+        self.gets(function, ["after"])
         lam.update_event_source_mapping(UUID=m["UUID"], Enabled=False)
         self.assertEqual("Disabled", self.settled(m["UUID"])["State"])
         self.puts(name, "meanwhile")
@@ -80,7 +79,7 @@ class Positions(StreamCase):
         self.assertEqual(1, len(self.calls(function)))
         lam.update_event_source_mapping(UUID=m["UUID"], Enabled=True)
         self.puts(name, "again")
-        self.assertEqual(["after", "meanwhile", "again"], self.texts(self.calls(function, lambda c: len(self.texts(c)) >= 3)))
+        self.gets(function, ["after", "meanwhile", "again"])
 
     def test_timestamp(self):
         function, (name, arn) = self.player(), self.stream()
@@ -89,7 +88,7 @@ class Positions(StreamCase):
         moment = int(time.time())
         self.puts(name, "after", "later")
         self.map(function, arn, StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=moment)
-        self.assertEqual(["after", "later"], self.texts(self.calls(function, lambda c: len(self.texts(c)) >= 2)))
+        self.gets(function, ["after", "later"])
 
     def test_mapping_made_again(self):
         """A new mapping begins where it is told to, whatever one before it has read."""
@@ -100,7 +99,7 @@ class Positions(StreamCase):
         self.unmap(m["UUID"])
         self.puts(name, "b")
         self.horizon(function, arn)
-        self.assertEqual(["a", "a", "b"], self.texts(self.calls(function, lambda c: len(self.texts(c)) >= 3)))
+        self.gets(function, ["a", "a", "b"])
 
     def test_two_functions(self):
         """Each mapping reads all of a stream."""
@@ -109,7 +108,7 @@ class Positions(StreamCase):
             self.horizon(f, arn)
         self.puts(name, *"abc")
         for f in functions:
-            self.assertEqual(["a", "b", "c"], self.texts(self.calls(f, lambda c: len(self.texts(c)) >= 3)))
+            self.gets(f, ["a", "b", "c"])
 
     def test_window(self):
         """A batching window gathers, and ends early when the batch is full."""
@@ -120,9 +119,9 @@ class Positions(StreamCase):
         self.puts(name, "b")
         time.sleep(0.3)
         self.puts(name, "c", "d")
-        self.assertEqual([["a", "b", "c"]], [c.texts for c in self.calls(function)])
+        self.batches(function, ["a", "b", "c"])
         lam.update_event_source_mapping(UUID=m["UUID"], MaximumBatchingWindowInSeconds=0)
-        self.assertEqual(["a", "b", "c", "d"], self.texts(self.calls(function, lambda c: len(self.texts(c)) >= 4)))
+        self.batches(function, ["a", "b", "c"], ["d"])
 
 
 class Shards(StreamCase):
@@ -135,7 +134,7 @@ class Shards(StreamCase):
         hashes = self.hashes(name)
         kinesis.put_records(StreamName=name, Records=[{"Data": f"{s}-{n}", "PartitionKey": "same", "ExplicitHashKey": hashes[s]} for n in range(10) for s in range(3)])
         self.horizon(function, arn)
-        calls = self.calls(function, lambda c: len(self.texts(c)) >= 30)
+        calls = self.calls(function, lambda c: len(self.texts(c)) == 30)
         for call in calls:
             self.assertEqual(1, len({r["eventID"].split(":")[0] for r in call.records}))
         for s in range(3):
@@ -165,7 +164,7 @@ class Shards(StreamCase):
         self.active(name)
         self.puts(name, "2-0", "2-1")
         self.horizon(function, arn, BatchSize=2)
-        calls = self.calls(function, lambda c: len(self.texts(c)) >= 14, ended=True)
+        calls = self.calls(function, lambda c: len(self.texts(c)) == 14, ended=True)
         texts = self.texts(calls)
         self.assertEqual([f"0-{n}" for n in range(6)], texts[:6])
         self.assertEqual(["2-0", "2-1"], texts[12:])
@@ -184,7 +183,7 @@ class Shards(StreamCase):
         self.active(name)
         self.puts(name, "left", ExplicitHashKey="0")
         self.puts(name, "right", ExplicitHashKey=str(1 << 127))
-        self.assertEqual(["left", "right"], sorted(self.texts(self.calls(function, lambda c: len(self.texts(c)) >= 2))))
+        self.gets(function, ["left", "right"], sort=True)
 
     def test_consumer(self):
         """A consumer with enhanced fan-out is a source of its own."""
@@ -194,8 +193,7 @@ class Shards(StreamCase):
         self.puts(name, "a", "b")
         m = self.horizon(function, consumer)
         self.assertEqual(consumer, m["EventSourceArn"])
-        calls = self.calls(function, lambda c: len(self.texts(c)) >= 2)
-        self.assertEqual(["a", "b"], self.texts(calls))
+        calls = self.gets(function, ["a", "b"])
         self.assertEqual({consumer}, {r["eventSourceARN"] for c in calls for r in c.records})
 
     def test_parallel(self):
@@ -203,7 +201,7 @@ class Shards(StreamCase):
         function, (name, arn) = self.player("time.sleep(0.2)"), self.stream()
         kinesis.put_records(StreamName=name, Records=[{"Data": f"{k}-{n}", "PartitionKey": f"key{k}"} for n in range(4) for k in range(12)])
         self.horizon(function, arn, ParallelizationFactor=4, BatchSize=3)
-        calls = self.calls(function, lambda c: len(self.texts(c)) >= 48, ended=True)
+        calls = self.calls(function, lambda c: len(self.texts(c)) == 48, ended=True)
         for k in range(12):
             self.assertEqual([f"{k}-{n}" for n in range(4)], [t for t in self.texts(calls) if t.startswith(f"{k}-")])
             own = [c for c in calls if any(t.startswith(f"{k}-") for t in c.texts)]
@@ -245,6 +243,8 @@ class Failures(StreamCase):
                 "approximateArrivalOfLastRecord": info["approximateArrivalOfLastRecord"], "batchSize": size, "streamArn": arn,
             },
         }
+        if condition == "RecordAgeExceeded":
+            del wanted["responseContext"]
         self.assertEqual(json.dumps(wanted), json.dumps(record))
 
     def test_retries(self):
@@ -253,8 +253,7 @@ class Failures(StreamCase):
             with self.subTest(retries):
                 function, arn, numbers, dead = self.gives_up(BAD_FAILS, "a", "bad", "c", BatchSize=2, MaximumRetryAttempts=retries)
                 self.check(self.failed(dead), function, arn, numbers["a"], numbers["bad"], 2, retries + 1)
-                calls = self.calls(function, lambda c: "c" in self.texts(c))
-                self.assertEqual([["a", "bad"]] * (retries + 1) + [["c"]], [c.texts for c in calls])
+                self.batches(function, *[["a", "bad"]] * (retries + 1), ["c"])
 
     def test_last_request(self):
         """The record names the last invocation."""
@@ -305,10 +304,9 @@ class Failures(StreamCase):
                 function, arn, numbers, dead = self.gives_up(BAD_FAILS, "a", "b", "bad", "c", "d", MaximumRetryAttempts=retries, BisectBatchOnFunctionError=True)
                 record = self.failed(dead)
                 self.check(record, function, arn, numbers["bad"], numbers["bad"], 1, record["requestContext"]["approximateInvokeCount"])
-                calls = self.calls(function, lambda c: "d" in self.texts([x for x in c if "bad" not in x.texts]))
+                self.gets(function, ["a", "b", "c", "d"], of=lambda call: "bad" not in call.texts)
+                calls = self.gets(function, ["bad"] * (retries + 1), of=lambda call: call.texts == ["bad"])
                 self.assertEqual(["a", "b", "bad", "c", "d"], calls[0].texts)
-                self.assertEqual(["a", "b", "c", "d"], self.texts([c for c in calls if "bad" not in c.texts]))
-                self.assertEqual(retries + 1, sum(c.texts == ["bad"] for c in calls))
                 for call in calls:
                     self.assertIn(",".join(call.texts), "a,b,bad,c,d")
                 self.assertEqual((0, 0, 0), self.counts(dead))
@@ -331,7 +329,7 @@ class Failures(StreamCase):
         self.horizon(function, arn, MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": self.source(dead)}})
         time.sleep(1.5)
         lam.delete_function_concurrency(FunctionName=function)
-        self.assertEqual(["a"], self.texts(self.calls(function)))
+        self.gets(function, ["a"])
         self.assertEqual((0, 0, 0), self.counts(dead))
 
     def test_no_answer_needed(self):
@@ -347,29 +345,28 @@ class Reports(StreamCase):
     def test_answers(self):
         """Records from the lowest one reported come again; a report that makes no sense is a failure of all."""
         function = self.player("""
-            said = json.loads(texts[0])
-            if len(records) < 3 or said['n'] or os.path.exists('/tmp/' + records[0]['eventSourceARN'].split('/')[1]):
-                return None
-            open('/tmp/' + records[0]['eventSourceARN'].split('/')[1], 'w').close()
-            answer = said['answer']
+            answer = json.loads(texts[0])['answer']
             for n, r in enumerate(records):
                 answer = answer.replace('$' + str(n), identity(r))
-            return json.loads(answer)
+            return json.loads(answer) if len(records) == 3 else None
         """)
-        lam.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=1)  # so that all calls see one /tmp
-        streams = []
+        streams = {}
         for again, answer in ANSWERS:
             name, arn = self.stream()
             self.puts(name, *(json.dumps({"n": n, "answer": answer}) for n in range(3)))
-            streams.append((arn, again, answer))
-        for arn, _, _ in streams:
-            self.horizon(function, arn, **REPORTS)
-        self.until(lambda: len(self.said(function, "began ")) >= len(ANSWERS) + sum(again > 0 for again, _ in ANSWERS), "not all that was reported came again")
-        calls = self.calls(function)
-        for arn, again, answer in streams:
+            streams[arn] = [[0, 1, 2]] + ([[0, 1, 2][3 - again:]] if again else []), answer
+        for arn in streams:
+            self.horizon(function, arn, MaximumRetryAttempts=1, **REPORTS)
+
+        def own(calls, arn):
+            """The batches of a stream: a third one has what is behind a record that was given up."""
+            return [[json.loads(t)["n"] for t in c.texts] for c in calls if c.records[0]["eventSourceARN"] == arn][:2]
+
+        for arn, (wanted, answer) in streams.items():
             with self.subTest(answer):
-                own = [[json.loads(t)["n"] for t in c.texts] for c in calls if c.records[0]["eventSourceARN"] == arn]
-                self.assertEqual([[0, 1, 2]] + ([[0, 1, 2][3 - again:]] if again else []), own)
+                self.calls(function, lambda c: own(c, arn) == wanted)
+        calls = self.calls(function)
+        self.assertEqual([wanted for wanted, _ in streams.values()], [own(calls, arn) for arn in streams])
 
     def test_recorded(self):
         """Six records in batches of three of which the last one fails."""
@@ -377,7 +374,7 @@ class Reports(StreamCase):
         numbers = self.puts(name, "0", "1", "2", "3", "4", "bad")
         self.horizon(function, arn, BatchSize=3, MaximumRetryAttempts=3, DestinationConfig={"OnFailure": {"Destination": self.source(dead)}}, **REPORTS)
         record = self.failed(dead)
-        self.assertEqual([["0", "1", "2"], ["3", "4", "bad"], ["bad"], ["bad"], ["bad"]], [c.texts for c in self.calls(function, lambda c: len(c) >= 5)])
+        self.batches(function, ["0", "1", "2"], ["3", "4", "bad"], ["bad"], ["bad"], ["bad"])
         Failures.check(self, record, function, arn, numbers["bad"], numbers["bad"], 1, 4, error=None)
 
     def test_bisected(self):
@@ -390,16 +387,15 @@ class Reports(StreamCase):
         """), self.stream()
         self.puts(name, *"abcd")
         self.horizon(function, arn, BisectBatchOnFunctionError=True, **REPORTS)
-        calls = self.calls(function, lambda c: c[-1].texts[-1] == "d" and len(c) >= 4)
+        calls = self.calls(function, lambda c: len(c) == 4)
         self.assertEqual([["a", "b", "c", "d"], ["b", "c", "d"]], [c.texts for c in calls[:2]])
         self.assertEqual(["b", "c", "d"], self.texts(calls[2:]))
-        self.assertEqual(2, len(calls[2:]))
 
     def test_not_asked_for(self):
         function, (name, arn) = self.player("return {'batchItemFailures': [{'itemIdentifier': identity(records[0])}]}"), self.stream()
         self.puts(name, "a", "b")
         self.horizon(function, arn, BatchSize=1)
-        self.assertEqual(["a", "b"], self.texts(self.calls(function, lambda c: len(self.texts(c)) >= 2)))
+        self.batches(function, ["a"], ["b"])
 
 
 class Filters(StreamCase):
@@ -416,8 +412,7 @@ class Filters(StreamCase):
             made.append((function, patterns, passing))
         for function, patterns, passing in made:
             with self.subTest(patterns):
-                calls = self.calls(function, lambda c: '{"last":1}' in self.texts(c))
-                self.assertEqual([*passing, '{"last":1}'], self.texts(calls))
+                self.gets(function, [*passing, '{"last":1}'])
 
     def test_data(self):
         seattle, boston, _, _, other, _ = self.DATA
