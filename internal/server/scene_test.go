@@ -95,11 +95,11 @@ func (s *stage) Invoke(_ context.Context, _ *eventsource.Mapping, _ string, payl
 	return &eventsource.Answer{RequestID: "r", Status: 200, Payload: []byte(answer)}, err
 }
 
-func (s *stage) Deliver(_ context.Context, d *eventsource.Delivery) error {
+func (s *stage) Deliver(_ context.Context, d *eventsource.Delivery) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.given = append(s.given, string(d.Body))
-	return nil
+	return "", nil
 }
 
 func (s *stage) May(context.Context, string, string, string) (string, error) {
