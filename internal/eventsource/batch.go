@@ -326,7 +326,10 @@ func (s *shard) settle(m *Mapping, l *lane, it *item, a *Answer, err error, now 
 		s.refused(m, l, it, err, now)
 		return
 	}
-	it.troubles = 0
+	if it.troubles > 0 {
+		it.troubles = 0
+		s.stream.turnstile.leave(l)
+	}
 	it.invokes++
 	it.request, it.response = a.RequestID, answered(a)
 	l.ahead++
@@ -451,6 +454,15 @@ func (s *shard) refused(m *Mapping, l *lane, it *item, err error, now time.Time)
 	it.troubles++
 	it.throttled = throttled(err)
 	it.due = now.Add(troubleBackoff(it.troubles))
+	if freed := freedOf(err); freed != nil {
+		it.due = now.Add(heldFor)
+		s.stream.turnstile.wait(s.stream.engine.spawn, s.stream.done, freed, l, func() {
+			s.mu.Lock()
+			it.due = time.Time{}
+			s.step()
+			s.unlock()
+		})
+	}
 }
 
 // troubleBackoff is how long to wait after a number of throttles in a row.

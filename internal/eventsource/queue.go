@@ -34,6 +34,8 @@ type queue struct {
 	cancel  func()        // of the registration with a Waker
 	bell    chan struct{} // rings for the poller that waits for a batch to fill
 
+	turnstile turnstile
+
 	arrived atomic.Bool
 
 	mu         sync.Mutex
@@ -565,7 +567,10 @@ func (b *batch) invoke(ctx context.Context, records []Record) bool {
 			return true
 		}
 		// Other batches wait too; so does this one, for as long as there is time left for the function before its messages appear again.
-		wait := troubleBackoff(n)
+		wait, left, freed := troubleBackoff(n), b.visibility/2-time.Since(b.taken), freedOf(err)
+		if freed != nil {
+			wait = min(heldFor, left)
+		}
 		q.mu.Lock()
 		if throttled(err) {
 			q.ceiling, q.since = max(q.ceiling/2, 1), time.Now()
@@ -579,23 +584,37 @@ func (b *batch) invoke(ctx context.Context, records []Record) bool {
 		if throttled(err) {
 			state = Throttled
 		}
-		if state == Failed || time.Since(b.taken)+wait > b.visibility/2 {
+		if state == Failed || wait > left || left <= 0 {
 			b.leave(records, Outcome{State: state, Error: explained(err)})
 			return false
 		}
 		q.recent.note(records, Outcome{State: Throttled, Error: explained(err), Next: time.Now().Add(wait).UTC(), Split: b.whole}, q.engine.kept())
-		select {
-		case <-time.After(wait):
-		case <-q.done:
-			b.records = records
-			b.release(ctx)
-			return false
-		case <-ctx.Done():
+		if !q.hold(ctx, b, freed, wait) {
 			b.records = records
 			b.release(ctx)
 			return false
 		}
 	}
+}
+
+// hold waits with a batch that was refused until another try may help, and for a time at most. It reports false if the mapping stops.
+func (q *queue) hold(ctx context.Context, b *batch, freed <-chan struct{}, most time.Duration) bool {
+	pass := make(chan struct{})
+	if freed != nil {
+		q.turnstile.wait(q.engine.spawn, q.done, freed, b, func() { close(pass) })
+		defer q.turnstile.leave(b)
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-pass:
+	case <-timer.C:
+	case <-q.done:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+	return true
 }
 
 // settle applies an answer to the messages of an invocation.

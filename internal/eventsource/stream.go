@@ -19,6 +19,9 @@ type stream struct {
 	tally   tally
 	batches doneBatches
 
+	turnstile turnstile
+	done      chan struct{} // closed by stop
+
 	mu       sync.Mutex
 	active   bool
 	shards   map[string]*shard
@@ -34,7 +37,7 @@ func (s *stream) counts() *tally { return &s.tally }
 
 func (s *stream) start() {
 	s.mu.Lock()
-	s.active = true
+	s.active, s.done = true, make(chan struct{})
 	s.mu.Unlock()
 	if w, ok := s.source.(Waker); ok {
 		s.cancel = w.OnArrival(s.arrived)
@@ -48,6 +51,7 @@ func (s *stream) stop() {
 	}
 	s.mu.Lock()
 	s.active = false
+	close(s.done)
 	if s.timer != nil {
 		s.timer.Stop()
 	}

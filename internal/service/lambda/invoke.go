@@ -153,7 +153,7 @@ func clientContext(in *string) (string, error) {
 // invokeError words an error of the Invoker.
 func invokeError(ctx context.Context, err error) error {
 	if throttled, ok := errors.AsType[*fleet.ThrottledError](err); ok {
-		e := lambdaapi.ErrTooManyRequestsException("Rate Exceeded.").With("Reason", throttled.Reason).With("Type", "User")
+		e := lambdaapi.ErrTooManyRequestsException("Rate Exceeded.").With("Reason", throttled.Reason).With("Type", "User").Because(throttled)
 		if throttled.RetryAfter > 0 {
 			seconds := (throttled.RetryAfter + time.Second - 1) / time.Second
 			e.Header = http.Header{"Retry-After": {strconv.Itoa(int(seconds))}}

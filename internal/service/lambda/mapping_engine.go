@@ -2,6 +2,7 @@ package lambda
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/eventsource"
+	"github.com/mayflyhq/mayfly/internal/fleet"
 	"github.com/mayflyhq/mayfly/internal/kv"
 	deliver "github.com/mayflyhq/mayfly/internal/target"
 )
@@ -108,6 +110,9 @@ func (m *Mapper) Invoke(ctx context.Context, e *eventsource.Mapping, trace strin
 	s := m.service
 	ctx = call.AsService(call.With(context.WithoutCancel(ctx), &call.Info{Trace: trace}), "lambda", e.Account, e.Region)
 	out, err := lambdaapi.Invoke.Call(ctx, s.caller, &lambdaapi.InvokeInput{FunctionName: new(e.FunctionARN), Payload: payload})
+	if t, ok := errors.AsType[*fleet.ThrottledError](err); ok && t.Freed != nil {
+		return nil, &eventsource.ThrottledError{Err: err, Freed: t.Freed}
+	}
 	if err != nil {
 		return nil, err
 	}
