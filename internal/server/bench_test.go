@@ -599,14 +599,15 @@ http.get({ host, port, agent, path: '/2018-06-01/runtime/invocation/next' }, (re
 			f := i.core.Load().fleet
 			var bare, cold []time.Duration
 			for b.Loop() {
+				f.Retire(arn)
+				// Interpreters are started ahead between two cold starts, as sandboxes are prepared.
+				for since := time.Now(); f.Stats().Environments > 0 || f.Stats().Ahead < 2 && len(cold) > 0 && time.Since(since) < 5*time.Second; {
+					time.Sleep(time.Millisecond)
+				}
+				time.Sleep(30 * time.Millisecond)
 				began := time.Now()
 				bareStart(b, launch.Interpreter, filepath.Join(dir, l.bareFile))
 				bare = append(bare, time.Since(began))
-				f.Retire(arn)
-				// An interpreter is started ahead between two cold starts, as sandboxes are prepared.
-				for since := time.Now(); f.Stats().Environments > 0 || f.Stats().Ahead == 0 && len(cold) > 0 && time.Since(since) < 5*time.Second; {
-					time.Sleep(time.Millisecond)
-				}
 				time.Sleep(30 * time.Millisecond)
 				began = time.Now()
 				if err := exchange(conn, r, request); err != nil {

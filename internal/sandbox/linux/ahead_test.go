@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -277,4 +278,61 @@ func TestAheadEnds(t *testing.T) {
 			t.Errorf("StartAhead: %v", err)
 		}
 	})
+}
+
+// TestAheadSame compares what the kernel says of a process that was started
+// ahead and of one that was not.
+func TestAheadSame(t *testing.T) {
+	d := newAheadDriver(t)
+	layer := stub(t)
+	read := func(id string, create func(context.Context, sandbox.Spec) (sandbox.Instance, error)) map[string]string {
+		got := map[string]string{}
+		for _, name := range []string{"status", "limits", "uid_map", "gid_map", "mountinfo", "cgroup", "oom_score_adj", "loginuid"} {
+			in, err := create(t.Context(), sandbox.Spec{ID: id, MemoryBytes: 128 << 20,
+				Mounts: []sandbox.Mount{{Source: d.task, Target: "/var/task"}, {Source: layer, Target: "/opt"}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := &strings.Builder{}
+			p, err := in.Start(sandbox.Process{Path: "/var/task/probe", Args: []string{"probe", "read", "/proc/self/" + name}, Stdout: out})
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-p.Done()
+			in.Close()
+			got[name] = out.String()
+		}
+		return got
+	}
+	ordinary, ahead := read("ordinary", d.Driver.Create), read("ahead", d.Create)
+	for name := range ordinary {
+		if a, b := essence(name, ordinary[name]), essence(name, ahead[name]); a != b || a == "" {
+			t.Errorf("%s, of one that was started for it:\n%s\nof one that was started ahead:\n%s", name, a, b)
+		}
+	}
+}
+
+// essence is what two processes of equal sandboxes have in common of a file of /proc.
+func essence(name, text string) string {
+	var out []string
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		switch {
+		case name == "uid_map" || name == "gid_map":
+			line = f[0] + " " + f[2] // the users outside differ
+		case name == "mountinfo":
+			at := slices.Index(f, "-")
+			line = strings.Join(append(f[3:at:at], f[at+1], f[at+3]), " ") // without numbers and devices
+		case name == "status":
+			switch strings.TrimSuffix(f[0], ":") {
+			case "Uid", "Gid", "Groups", "NoNewPrivs", "Seccomp", "Seccomp_filters", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
+				"SigIgn", "Umask", "NSpid", "NStgid", "PPid":
+			default:
+				continue
+			}
+		}
+		out = append(out, strings.TrimSpace(line))
+	}
+	slices.Sort(out)
+	return strings.Join(out, "\n")
 }
