@@ -27,11 +27,14 @@ func small(opts pebblekv.Options) pebblekv.Options {
 	return opts
 }
 
+// writers is how many write at once: enough that several groups of their transactions can be on their way to the disk.
+const writers = 24
+
 // workload is a number of writers, each of which counts up. The transaction that takes
 // writer w to n sets (w, "n") and (w, "m") to n, adds (w, "item", n), deletes every
 // third item, and bumps a counter that all share.
 type workload struct {
-	acked [4]atomic.Int64
+	acked [writers]atomic.Int64
 }
 
 func item(w int, n int64) []byte {
@@ -97,7 +100,7 @@ func (l *workload) run(ctx context.Context, db kv.DB, onAck func(w int, n int64)
 }
 
 // counts returns what is acknowledged now.
-func (l *workload) counts() (n [4]int64) {
+func (l *workload) counts() (n [writers]int64) {
 	for w := range n {
 		n[w] = l.acked[w].Load()
 	}
@@ -105,7 +108,7 @@ func (l *workload) counts() (n [4]int64) {
 }
 
 // verify checks that db holds whole transactions only, and at least those acknowledged.
-func verify(t testing.TB, db kv.DB, acked [4]int64) {
+func verify(t testing.TB, db kv.DB, acked [writers]int64) {
 	t.Helper()
 	err := db.View(context.Background(), func(r kv.Reader) error {
 		shared := int64(0)
@@ -178,7 +181,7 @@ func TestKill(t *testing.T) {
 	if testing.Short() {
 		rounds = 3
 	}
-	var acked [4]int64
+	var acked [writers]int64
 	for range rounds {
 		cmd := exec.Command(exe, "-test.run=^TestKill$")
 		cmd.Env = append(os.Environ(), childDir+"="+dir)

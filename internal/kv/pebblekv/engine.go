@@ -17,19 +17,16 @@ import (
 // engine is the directory opened once, with its committer and sweeper. It takes writes until its
 // fuse blows; then it only reads, and the next engine takes its place.
 type engine struct {
-	pebble *pebble.DB
-	fuse   *fuse
-	queue  queue
-	done   sync.WaitGroup // committer and sweeper
+	pebble   *pebble.DB
+	fuse     *fuse
+	pipeline pipeline
+	landing  chan *group    // groups in flight, in order
+	done     sync.WaitGroup // committer, lander and sweeper
 
 	// Under DB.mu.
 	readable int                // generations that something reads, or may
 	unread   []*pebble.Snapshot // of those that nothing reads any more, for the sweeper
 	sweep    sync.Cond          // of DB.mu: unread has grown, or readable is 0
-
-	mu     sync.Mutex
-	failed bool       // nothing is committed any more
-	doubt  []*request // what is being committed; once failed, what may be in the log although it was not acknowledged
 }
 
 // openEngine opens the directory. Files are kept, if keep, until its fuse is told to release them.
@@ -38,9 +35,10 @@ func (db *DB) openEngine(keep bool) (*engine, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	e := &engine{fuse: newFuse(db.fs, keep)}
+	e := &engine{landing: make(chan *group, maxFlight)}
+	e.fuse = newFuse(db.fs, keep, e.pipeline.fail)
 	e.sweep.L = &db.mu
-	e.queue.init()
+	e.pipeline.init()
 	po := &pebble.Options{
 		FS:                 e.fuse,
 		FormatMajorVersion: pebbleFormat,
@@ -85,21 +83,15 @@ func (e *engine) abandon(cause error) {
 // start begins to commit.
 func (db *DB) start(e *engine) {
 	e.done.Go(func() { db.commitLoop(e) })
+	e.done.Go(func() { db.landLoop(e) })
 	e.done.Go(func() { db.sweepLoop(e) })
-}
-
-// fail ends the committing of an engine whose fuse is blown. What had not been published then was not committed.
-func (e *engine) fail() {
-	e.mu.Lock()
-	e.failed = true
-	e.mu.Unlock()
 }
 
 // end closes an engine of which no generation is read any more. It returns the cause if its fuse is blown.
 func (e *engine) end() error {
 	ended := make(chan error, 1)
 	go func() {
-		e.queue.close()
+		e.pipeline.close()
 		e.done.Wait()
 		ended <- closePebble(e.pebble)
 	}()
@@ -127,18 +119,23 @@ func closePebble(p *pebble.DB) (err error) {
 
 // restore undoes what the log holds of transactions that were not acknowledged, by what old held. It returns how many
 // keys it had to change.
-func (e *engine) restore(old *generation, doubt []*request) (keys int, err error) {
+func (e *engine) restore(old *generation, doubt []*group) (keys int, err error) {
 	batch := e.pebble.NewBatch()
 	defer batch.Close()
-	for _, r := range doubt {
-		for key := range r.tx.writes {
-			if err := e.restoreKey(batch, old, []byte(key)); err != nil {
-				return 0, err
+	for _, g := range doubt {
+		for _, r := range g.requests {
+			if r.lost {
+				continue
 			}
-		}
-		for _, d := range r.tx.discards {
-			if err := e.restoreRange(batch, old, d); err != nil {
-				return 0, err
+			for key := range r.tx.writes {
+				if err := e.restoreKey(batch, old, []byte(key)); err != nil {
+					return 0, err
+				}
+			}
+			for _, d := range r.tx.discards {
+				if err := e.restoreRange(batch, old, d); err != nil {
+					return 0, err
+				}
 			}
 		}
 	}

@@ -33,6 +33,7 @@ type fuse struct {
 	once    sync.Once
 	blown   chan struct{} // closed when blown
 	cause   error         // wraps kv.ErrFailed; set before blown closes
+	onBlow  func(cause error)
 	last    sync.Once
 	retired chan struct{} // closed when retired
 
@@ -43,8 +44,9 @@ type fuse struct {
 	kept []string // in order
 }
 
-func newFuse(fs vfs.FS, keep bool) *fuse {
-	return &fuse{FS: fs, keep: keep, blown: make(chan struct{}), retired: make(chan struct{})}
+// newFuse returns a fuse that calls onBlow just before it blows: from deep within Pebble, which onBlow so may not call.
+func newFuse(fs vfs.FS, keep bool, onBlow func(cause error)) *fuse {
+	return &fuse{FS: fs, keep: keep, onBlow: onBlow, blown: make(chan struct{}), retired: make(chan struct{})}
 }
 
 // blow fails the store. Only the first cause is kept.
@@ -54,6 +56,7 @@ func (f *fuse) blow(cause error) {
 		if !errors.Is(cause, kv.ErrFailed) {
 			f.cause = fmt.Errorf("%w: %w", kv.ErrFailed, cause)
 		}
+		f.onBlow(f.cause)
 		close(f.blown)
 	})
 }

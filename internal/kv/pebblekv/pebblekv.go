@@ -142,7 +142,7 @@ func Open(opts Options) (*DB, error) {
 		lock.Close()
 		return nil, err
 	}
-	db.publish(&generation{engine: e, refs: 1})
+	db.publish(&generation{engine: e, snapshot: e.pebble.NewSnapshot(), refs: 1})
 	db.start(e)
 	db.reopening.Go(db.reopenLoop)
 	return db, nil
@@ -262,6 +262,13 @@ func (db *DB) enter(ctx context.Context) error {
 	}
 	db.running.Add(1)
 	return nil
+}
+
+// head returns the current generation.
+func (db *DB) head() *generation {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.current
 }
 
 // acquire returns the current generation, which stays readable until release.

@@ -25,7 +25,8 @@ const probeFile = "PROBE"
 func (db *DB) reopenLoop() {
 	log := cmp.Or(db.opts.Logger, slog.New(slog.DiscardHandler))
 	wait := firstWait
-	for e := db.engine(); ; e = db.engine() {
+	for {
+		e := db.head().engine
 		since := time.Now()
 		select {
 		case <-e.fuse.blown:
@@ -36,7 +37,6 @@ func (db *DB) reopenLoop() {
 			wait = firstWait
 		}
 		log.Error("the store could not write, and takes no writes until it can", "dir", db.dir, "err", e.fuse.err())
-		e.fail()
 		since = time.Now()
 		var reason string
 		for {
@@ -61,13 +61,6 @@ func (db *DB) reopenLoop() {
 	}
 }
 
-// engine returns the engine of the current generation.
-func (db *DB) engine() *engine {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	return db.current.engine
-}
-
 // reopen puts a new engine in the place of old, which has failed. It holds what was acknowledged, and nothing else: undone is
 // how many keys differed. Who reads old's generations reads on; their files are kept for as long.
 func (db *DB) reopen(old *engine) (undone int, err error) {
@@ -81,12 +74,12 @@ func (db *DB) reopen(old *engine) (undone int, err error) {
 	}
 	last := db.acquire()
 	defer db.release(last)
-	undone, err = e.restore(last, old.doubt)
+	undone, err = e.restore(last, old.pipeline.doubt())
 	if err != nil {
 		e.abandon(err)
 		return 0, fmt.Errorf("open store %s: %w", db.dir, err)
 	}
-	db.publish(&generation{engine: e, refs: 1, foreign: true})
+	db.publish(&generation{engine: e, snapshot: e.pebble.NewSnapshot(), refs: 1, foreign: true})
 	db.start(e)
 	db.watches.notifyAll()
 

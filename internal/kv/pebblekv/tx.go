@@ -282,9 +282,9 @@ func (t *tx) fail(err error) {
 }
 
 // validate reports whether no key that the transaction read was written up to the
-// newest generation. It goes on from where it last stopped.
-func (t *tx) validate() bool {
-	for next := t.seen.next.Load(); next != nil; next = t.seen.next.Load() {
+// newest generation, or the newest durable one. It goes on from where it last stopped.
+func (t *tx) validate(all bool) bool {
+	for next := t.seen.next.Load(); next != nil && (all || next.durable.Load()); next = t.seen.next.Load() {
 		if next.wrote(t.reads) {
 			return false
 		}

@@ -74,15 +74,15 @@ func (ws *watches) remove(prefix string, w *watch) {
 	}
 }
 
-// notify wakes who watches a key that the group wrote.
-func (ws *watches) notify(group []*request, lost []bool) {
+// notify wakes who watches a key that the requests wrote which did not lose.
+func (ws *watches) notify(requests []*request) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if len(ws.byPrefix) == 0 || ws.closed {
 		return
 	}
-	for i, r := range group {
-		if lost[i] {
+	for _, r := range requests {
+		if r.lost {
 			continue
 		}
 		for key := range r.tx.writes {
