@@ -22,7 +22,7 @@ const (
 	worthTransactions = 8
 	worthBytes        = 64 << 10
 	// maxFlight is how many groups may be on their way to the disk.
-	maxFlight = 64
+	maxFlight = 16
 	// patience is how often an Update loses to others before it asks for a turn.
 	patience = 3
 )

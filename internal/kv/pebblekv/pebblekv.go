@@ -5,11 +5,16 @@
 //
 // Every View and Update reads the current generation: a Pebble snapshot of exactly
 // what is durable. An Update collects its writes in memory and remembers which keys
-// it read. One goroutine, the committer, takes all Updates that wait, drops those
-// that read a key which was written since their generation, writes the others as one
-// Pebble batch with one fsync, publishes the next generation, and only then answers
-// them. A dropped Update runs again. So a reader never sees what a power cut can take
-// back, and the cost of an fsync is shared by all who wait for one.
+// it read. One goroutine, the committer, takes all Updates that wait as a group, drops
+// those that read a key which was written since their generation, and gives the others
+// to Pebble as one batch. Another waits for the fsync, publishes the next generation, and
+// only then answers the group, those that were dropped too, which run again. So a reader
+// never sees what a power cut can take back, and the cost of an fsync is shared by all who
+// wait for one.
+//
+// The committer goes on meanwhile: while groups are on their way to the disk the next one
+// begins once enough Updates wait. It is validated against those before it, whose
+// generations are there but not durable yet. They become durable in order.
 //
 // A generation holds the hashes of the keys that it wrote and points to the next one.
 // Validation walks from the generation that the Update read to the newest; what no
@@ -20,8 +25,8 @@
 // reads go on. After a failed fsync only a fresh open can tell what the disk holds. So
 // once the disk takes a trial write and has room, the directory is opened once more, beside
 // what still is read, by a new engine. It reads the log back and writes what that holds to
-// files of its own, undoes the group whose commit failed if it got into the log, and takes
-// over. The old one ends, without another change to the disk, when the last View of it has.
+// files of its own, undoes the groups that were on their way, as far as they got into the
+// log, and takes over. The old one ends, without another change to the disk, when the last View of it has.
 //
 // The layout on disk is described in docs/format/store.md.
 package pebblekv
