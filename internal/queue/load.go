@@ -74,8 +74,10 @@ func (q *Queue) readAllLocked(ctx context.Context) error {
 	q.horizon = q.seq.Settled()
 	horizon := q.horizon
 	for _, e := range q.early { // they reported themselves before the load
-		e.state, e.index = ready, -1
-		q.reportLocked(e)
+		if e.id.Seq >= horizon {
+			e.state, e.index = ready, -1
+			q.reportLocked(e)
+		}
 	}
 	var (
 		now     = q.s.opts.now()

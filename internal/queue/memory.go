@@ -97,17 +97,30 @@ func (q *Queue) added(e *entry, committed bool) {
 	q.adding--
 	q.seq.End(e.id.Seq) // under the lock: nobody sees it settled and not arrived
 	if committed && !q.dropped {
-		q.early = append(q.early, e)
+		if q.phase != loaded {
+			q.early = append(q.early, e)
+		}
 		if q.phase != unknown && e.id.Seq >= q.horizon {
 			q.reportLocked(e)
 		}
 	}
-	settled := q.seq.Settled()
-	q.early = slices.DeleteFunc(q.early, func(e *entry) bool { return e.id.Seq < settled })
+	q.pruneLocked()
 	if q.phase == unknown && committed {
 		q.readyLocked()
 	}
 	q.settleLocked() // the end of one may settle others
+}
+
+// pruneLocked forgets early messages that a load would find, once they are as many as those that it would not.
+func (q *Queue) pruneLocked() {
+	switch {
+	case q.phase == loaded: // there is no other load
+		q.early = nil
+	case len(q.early) >= q.prune:
+		settled := q.seq.Settled()
+		q.early = slices.DeleteFunc(q.early, func(e *entry) bool { return e.id.Seq < settled })
+		q.prune = max(64, 2*len(q.early))
+	}
 }
 
 // reportLocked takes note of a message that a load does not find.

@@ -217,7 +217,8 @@ type Queue struct {
 	mu     sync.Mutex
 	seq    *sequence.Sequence // nil before the first message is added or read
 	adding int                // transactions that add
-	early  []*entry           // committed, while transactions with lower numbers have not ended
+	early  []*entry           // committed before a load, some while transactions with lower numbers had not ended
+	prune  int                // how long early may become
 	memory
 
 	waiters   []*waiter

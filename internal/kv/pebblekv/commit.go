@@ -31,10 +31,12 @@ const (
 // see it when it is durable.
 type generation struct {
 	engine   *engine
+	number   uint64 // of those that readers see each is above the one before
 	snapshot *pebble.Snapshot
 	refs     int // Views and Updates that read it, and one while it is current; under DB.mu
 
 	written map[uint64]struct{} // hashes of keys; a collision only makes an Update run again
+	swept   bool                // ranges were discarded as well
 	foreign bool                // the first of another engine: only who reads it may commit there
 	durable atomic.Bool
 	next    atomic.Pointer[generation] // which may not be durable yet
@@ -350,7 +352,7 @@ func (db *DB) commit(e *engine, g *group, tail *generation) *generation {
 		size += r.tx.bytes + 16*len(r.tx.writes)
 		keys += len(r.tx.writes)
 	}
-	next := &generation{engine: e, refs: 1, written: make(map[uint64]struct{}, keys)}
+	next := &generation{engine: e, number: tail.number + 1, refs: 1, written: make(map[uint64]struct{}, keys)}
 	batch := e.pebble.NewBatchWithSize(size)
 	for _, r := range g.requests {
 		if r.lost = !r.tx.validate(true) || next.wrote(r.tx.reads); r.lost {
@@ -358,6 +360,7 @@ func (db *DB) commit(e *engine, g *group, tail *generation) *generation {
 		}
 		for _, d := range r.tx.discards {
 			start, end := bounds(d)
+			next.swept = true
 			_ = batch.DeleteRange(start, end, nil) // fails only on a closed batch, as Set and Delete
 		}
 		for key, w := range r.tx.writes {
@@ -413,6 +416,7 @@ func (db *DB) landLoop(e *engine) {
 
 // publish makes next what readers see, with nothing in its snapshot that is not durable.
 func (db *DB) publish(next *generation) {
+	db.hot.advance(next)
 	db.mu.Lock()
 	prev := db.current
 	db.current = next

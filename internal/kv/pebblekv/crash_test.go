@@ -28,7 +28,7 @@ func small(opts pebblekv.Options) pebblekv.Options {
 }
 
 // writers is how many write at once: enough that several groups of their transactions can be on their way to the disk.
-const writers = 24
+const writers = 12
 
 // workload is a number of writers, each of which counts up. The transaction that takes
 // writer w to n sets (w, "n") and (w, "m") to n, adds (w, "item", n), deletes every

@@ -20,6 +20,8 @@
 // Validation walks from the generation that the Update read to the newest; what no
 // Update can reach any more, the garbage collector takes.
 //
+// Rows that are read often are kept beside Pebble, see hotRows.
+//
 // The first write error of any kind, in the log or in the background, fails the store:
 // from then on nothing in the directory is changed, writes answer kv.ErrFailed, and
 // reads go on. After a failed fsync only a fresh open can tell what the disk holds. So
@@ -97,6 +99,7 @@ type DB struct {
 	dir   string
 	lock  io.Closer
 	cache *pebble.Cache
+	hot   hotRows
 	seed  maphash.Seed // of the hashes in generations
 
 	mu      sync.Mutex

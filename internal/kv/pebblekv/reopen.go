@@ -79,7 +79,7 @@ func (db *DB) reopen(old *engine) (undone int, err error) {
 		e.abandon(err)
 		return 0, fmt.Errorf("open store %s: %w", db.dir, err)
 	}
-	db.publish(&generation{engine: e, snapshot: e.pebble.NewSnapshot(), refs: 1, foreign: true})
+	db.publish(&generation{engine: e, number: last.number + 1, snapshot: e.pebble.NewSnapshot(), refs: 1, foreign: true})
 	db.start(e)
 	db.watches.notifyAll()
 

@@ -31,7 +31,7 @@ func (l *workload) endure(ctx context.Context, t *testing.T, db kv.DB, refused *
 				switch {
 				case errors.Is(err, kv.ErrFailed):
 					refused.Add(1)
-					time.Sleep(time.Second)
+					time.Sleep(5 * time.Second)
 				case err != nil && ctx.Err() == nil:
 					t.Error(err)
 					return
@@ -65,9 +65,9 @@ func (n noted) Handle(_ context.Context, r slog.Record) error {
 // TestResume lets spells of writes fail, of any kind, while transactions run. After each the same store goes on with exactly
 // what it has acknowledged, and so does one that is opened after a power cut.
 func TestResume(t *testing.T) {
-	rounds := 25
+	rounds := 16
 	if testing.Short() {
-		rounds = 10
+		rounds = 6
 	}
 	var undone, reopened, refused atomic.Int64
 	for round := range rounds {
@@ -105,7 +105,7 @@ func TestResume(t *testing.T) {
 				to.Store(begin + 1 + int64(rnd.IntN(4)*rnd.IntN(20)))
 				for ops.Load() < to.Load() && !t.Failed() {
 					time.Sleep(20 * time.Millisecond)
-					if rnd.IntN(200) == 0 { // it is read all the time
+					if rnd.IntN(500) == 0 { // it is read all the time
 						verify(t, db, l.counts())
 					}
 				}

@@ -28,10 +28,13 @@ type reader struct {
 
 func (r *reader) finish() { r.over = true }
 
-func (r *reader) read(key []byte) {
+// read takes note that a key is read, and returns its hash.
+func (r *reader) read(key []byte) uint64 {
+	hash := maphash.Bytes(r.db.seed, key)
 	if r.tracking {
-		r.reads = append(r.reads, maphash.Bytes(r.db.seed, key))
+		r.reads = append(r.reads, hash)
 	}
+	return hash
 }
 
 // Get implements kv.Reader.
@@ -42,7 +45,10 @@ func (r *reader) Get(key []byte) ([]byte, bool, error) {
 	if err := kv.CheckKey(key); err != nil {
 		return nil, false, err
 	}
-	r.read(key)
+	hash := r.read(key)
+	if value, ok := r.db.hot.get(hash, key, r.generation); ok {
+		return value, true, nil
+	}
 	v, closer, err := r.generation.snapshot.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
 		return nil, false, nil
@@ -52,6 +58,7 @@ func (r *reader) Get(key []byte) ([]byte, bool, error) {
 	}
 	value := make([]byte, len(v))
 	copy(value, v)
+	r.db.hot.put(hash, key, value, r.generation)
 	return value, true, closer.Close()
 }
 
