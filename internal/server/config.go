@@ -27,7 +27,7 @@ type Config struct {
 	// MemoryMB is what all environments together may take, by their functions' memory sizes; 0 means four fifths of the
 	// machine's memory.
 	MemoryMB int
-	Prepared int // sandboxes made ahead; 0 means the driver's default, below 0 none
+	Prepared int // sandboxes made ahead; 0 means the driver's default, below 0 none, and no interpreters started ahead either
 
 	// Concurrency is how many invocations of one account in one region may run at once; 0 means 1000.
 	Concurrency      int

@@ -93,6 +93,9 @@ func (s *Server) newCore(dir string, db *pebblekv.DB) (c *core, err error) {
 	roles := &roles{issuer: s.issuer, identities: c.iam, checker: c.authorizer, dev: s.config.Dev, log: s.log}
 	limits := fleet.DefaultLimits(s.config.MemoryMB)
 	limits.StreamRate = s.config.StreamRate
+	if s.config.Prepared < 0 {
+		limits.Ahead = 0
+	}
 	limits.Concurrency, limits.Rate, limits.Burst = s.config.Concurrency, s.config.ConcurrencyRate, s.config.ConcurrencyBurst
 	c.fleet = fleet.New(fleet.Deps{
 		Driver:      s.driver,
