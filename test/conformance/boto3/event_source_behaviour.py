@@ -171,18 +171,18 @@ class Deletion(BehaviourCase):
 
     def test_after_failure(self):
         """What failed is there again when its visibility timeout ends, not earlier; each receive counts and is an invocation of its own."""
-        function, queue = self.player("if receives(records[0]) < 3: raise ValueError('intentional')", Timeout=1), self.queue(VisibilityTimeout="2")
+        function, queue = self.player("if receives(records[0]) < 3: raise ValueError('intentional')", Timeout=4), self.queue(VisibilityTimeout="4")
         sent = self.feed(queue, "again")["again"]
         self.map(function, self.source(queue))
-        calls = self.calls(function, lambda c: {"1", "2", "3"} <= set(self.receives(c)))
+        self.emptied(queue)
+        calls = self.calls(function, lambda c: len(c) >= 2 and int(max(self.receives(c))) >= 3)
         self.assertEqual({sent}, {c.records[0]["messageId"] for c in calls})
         for values in [c.id for c in calls], [c.records[0]["receiptHandle"] for c in calls], self.receives(calls):
             self.assertEqual(len(calls), len(set(values)))
         ((sent, received),) = {(a["SentTimestamp"], a["ApproximateFirstReceiveTimestamp"]) for a in (c.records[0]["attributes"] for c in calls)}
         self.assertLessEqual(int(sent), int(received))
         for call, n in zip(calls, self.receives(calls)):
-            self.assertGreaterEqual(call.began, int(received) / 1000 + 2 * (int(n) - 1) - 0.05)
-        self.emptied(queue)
+            self.assertGreaterEqual(call.began, int(received) / 1000 + 4 * (int(n) - 1) - 0.05)
 
     def test_to_dead_letter_queue(self):
         """A message that was received as often as the policy allows ends in the dead-letter queue, from where it can be mapped again."""
@@ -205,12 +205,14 @@ class Deletion(BehaviourCase):
         self.emptied(dead)
 
     def test_after_timeout(self):
-        function, queue = self.player("if receives(records[0]) == 1: time.sleep(60)", Timeout=1), self.queue()
+        function, queue = self.player("if receives(records[0]) == 1: time.sleep(90)", Timeout=10), self.queue()
         self.feed(queue, "slow")
         self.map(function, self.source(queue))
         (call,) = self.calls(function)
-        self.until(lambda: any(f"{call.id} Task timed out after 1.00 seconds" in m for m in self.printed(function)), "the log does not say so")
+        self.until(lambda: any(f"{call.id} Task timed out after 10.00 seconds" in m for m in self.printed(function)), "the log does not say so")
         self.assertEqual((0, 1, 0), self.counts(queue))
+        lam.update_function_configuration(FunctionName=function, Timeout=60)
+        self.wait("function_updated_v2", function)
         sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=call.records[0]["receiptHandle"], VisibilityTimeout=0)
         self.assertEqual(["1", "2"], self.receives(self.calls(function, lambda c: len(c) == 2)))
         self.emptied(queue)
