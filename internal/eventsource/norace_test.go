@@ -1,0 +1,5 @@
+//go:build !race
+
+package eventsource
+
+const raceEnabled = false
