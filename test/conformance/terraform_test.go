@@ -110,6 +110,7 @@ func terraform(t *testing.T, s *instance) {
 	for address, id := range map[string]string{
 		"aws_lambda_function.function": "conformance", "aws_iam_role.role": "conformance", "aws_iam_group.group": "conformance", "aws_iam_instance_profile.profile": "conformance",
 		"aws_iam_user_policy_attachment.managed": "conformance/arn:aws:iam::aws:policy/AWSLambda_ReadOnlyAccess",
+		"aws_lambda_event_source_mapping.stream": w.run(0, "output", "-raw", "mapping"),
 	} {
 		w.takeOver(address, id, changed...)
 	}

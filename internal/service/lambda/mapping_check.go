@@ -244,7 +244,8 @@ func (s *Service) roleMay(own context.Context, c scope, name, role string) (func
 	ctx := call.With(own, &info)
 	return func(action, resource string) (bool, error) {
 		err := s.checker.Check(ctx, authorize.Request{Action: action, Resource: resource, Caller: &p})
-		if code := apierr.Code(err); code == "AccessDenied" || code == "AccessDeniedException" {
+		switch apierr.Code(err) {
+		case "AccessDenied", "AccessDeniedException", "AuthorizationErrorException": // the last is SNS's
 			return false, nil
 		}
 		return err == nil, err

@@ -25,6 +25,7 @@ const (
 	testStream   = "arn:aws:kinesis:eu-central-1:111122223333:stream/s"
 	testConsumer = testStream + "/consumer/c:1700000000"
 	testTable    = "arn:aws:dynamodb:eu-central-1:111122223333:table/t/stream/2025-02-22T03:03:25.490"
+	testTopic    = "arn:aws:sns:eu-central-1:111122223333:t"
 	testCluster  = "arn:aws:kafka:eu-central-1:111122223333:cluster/c/00000000-0000-0000-0000-000000000000-1"
 )
 
@@ -294,6 +295,10 @@ func TestMappingOfStream(t *testing.T) {
 	if got := w.mappingIn(*fan.UUID, "Enabled"); *got.LastProcessingResult != "OK" {
 		t.Error("last result", *got.LastProcessingResult)
 	}
+	_, err := lambdaapi.UpdateEventSourceMapping.Call(t.Context(), w, &lambdaapi.UpdateEventSourceMappingInput{
+		UUID: fan.UUID, DestinationConfig: &lambdaapi.DestinationConfig{OnSuccess: &lambdaapi.OnSuccess{Destination: new(testQueue)}},
+	})
+	wantError(t, err, "InvalidParameterValueException", 400, "Unsupported DestinationConfig parameter for given event source mapping type.")
 	must(lambdaapi.UpdateEventSourceMapping.Call(t.Context(), w, &lambdaapi.UpdateEventSourceMappingInput{
 		UUID: fan.UUID, DestinationConfig: &lambdaapi.DestinationConfig{OnFailure: &lambdaapi.OnFailure{Destination: new("")}}, MaximumRecordAgeInSeconds: new(int32(-1)),
 	}))(t)
@@ -411,6 +416,8 @@ func TestMappingRefused(t *testing.T) {
 		}), "Unsupported starting position for arn type: " + testTable},
 		{testCluster, set(func(in *mappingInput) { in.Topics = []string{"topic"} }), "Event source mappings of Amazon MSK are not served by Mayfly yet."},
 		{testCluster, nil, "Required 'topics' parameter is missing."},
+		{testCluster, set(func(in *mappingInput) { in.Topics, in.TumblingWindowInSeconds = []string{"topic"}, new(int32(1)) }),
+			"Unsupported 'tumblingWindowInSeconds' parameter for given event source mapping type."},
 		{"", set(func(in *mappingInput) {
 			in.EventSourceArn, in.SelfManagedEventSource, in.Topics = nil, kafka, []string{"topic"}
 		}), "Required 'sourceAccessConfigurations' parameter is missing."},
@@ -693,6 +700,9 @@ func (m may) Check(_ context.Context, r authorize.Request) error {
 	if slices.Contains(m, r.Action) {
 		return nil
 	}
+	if strings.HasPrefix(r.Action, "sns:") {
+		return apierr.New("AuthorizationErrorException", 403, "no")
+	}
 	return apierr.New("AccessDenied", 403, "no")
 }
 
@@ -707,8 +717,10 @@ func TestMappingNeedsPermissions(t *testing.T) {
 	queue := []string{"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 	stream := []string{"kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:DescribeStream"}
 	const cannot = "Cannot access stream " + testStream
-	onFailure := func(in *mappingInput) {
-		in.DestinationConfig = &lambdaapi.DestinationConfig{OnFailure: &lambdaapi.OnFailure{Destination: new(testQueue)}}
+	failTo := func(arn string) func(in *mappingInput) {
+		return func(in *mappingInput) {
+			in.DestinationConfig = &lambdaapi.DestinationConfig{OnFailure: &lambdaapi.OnFailure{Destination: &arn}}
+		}
 	}
 	for _, c := range []struct {
 		may    may
@@ -725,8 +737,10 @@ func TestMappingNeedsPermissions(t *testing.T) {
 		{stream, testStream, nil, ""},
 		{stream, testConsumer, nil, "Cannot access stream " + testConsumer},
 		{append(slices.Clone(stream), "kinesis:SubscribeToShard"), testConsumer, nil, ""},
-		{stream, testStream, onFailure, "The provided execution role does not have permissions to call SendMessage on SQS"},
-		{append(slices.Clone(stream), "sqs:SendMessage"), testStream, onFailure, ""},
+		{stream, testStream, failTo(testQueue), "The provided execution role does not have permissions to call SendMessage on SQS"},
+		{append(slices.Clone(stream), "sqs:SendMessage"), testStream, failTo(testQueue), ""},
+		{stream, testStream, failTo(testTopic), "The provided execution role does not have permissions to call Publish on SNS"},
+		{append(slices.Clone(stream), "sns:Publish"), testStream, failTo(testTopic), ""},
 	} {
 		w, _ := newMappingWorld(t, func(d *Deps) { d.Roles, d.Checker = mappedRole{}, c.may })
 		change := c.change

@@ -13,7 +13,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 ALL = ["functions", "versions", "layers", "concurrency", "invoke", "events", "event_sources", "loops", "streaming", "function_urls", "failures", "logging_format", "log_groups", "identity", "users", "policies", "permissions", "temporary", "front_door",
-       "queues", "fifo", "queue_admin", "queue_errors", "queue_redrive", "queue_wire", "streams", "streams_recorded", "topics", "topics_recorded", "topic_filters", "topics_http", "event_sources_recorded"]
+       "queues", "fifo", "queue_admin", "queue_errors", "queue_redrive", "queue_wire", "streams", "streams_recorded", "topics", "topics_recorded", "topic_filters", "topics_http", "event_sources_recorded", "mappings"]
 
 BEHAVIOUR = ["event_source_ages", "event_source_changes", "event_source_behaviour", "event_source_streams", "event_source_windows", "event_source_records"]
 

@@ -31,16 +31,33 @@ resource "aws_lambda_event_source_mapping" "queue" {
   maximum_batching_window_in_seconds = 5
   enabled                            = var.memory == 128
   function_response_types            = ["ReportBatchItemFailures"]
-  filter_criteria {
-    filter {
-      pattern = jsonencode({ body = { name = [{ prefix = "x" }] } })
+  # What is changed is taken away, and provisioned mode takes the place of a limit.
+  dynamic "filter_criteria" {
+    for_each = var.memory == 128 ? [1] : []
+    content {
+      filter {
+        pattern = jsonencode({ body = { name = [{ prefix = "x" }] } })
+      }
     }
   }
-  scaling_config {
-    maximum_concurrency = 1 + var.memory / 128
+  dynamic "scaling_config" {
+    for_each = var.memory == 128 ? [1] : []
+    content {
+      maximum_concurrency = 2
+    }
   }
-  metrics_config {
-    metrics = ["EventCount"]
+  dynamic "provisioned_poller_config" {
+    for_each = var.memory == 128 ? [] : [1]
+    content {
+      minimum_pollers = 2
+      maximum_pollers = 3
+    }
+  }
+  dynamic "metrics_config" {
+    for_each = var.memory == 128 ? [1] : []
+    content {
+      metrics = ["EventCount"]
+    }
   }
   tags       = { kind = "mapping" }
   depends_on = [aws_iam_role_policy_attachment.queues]
@@ -60,9 +77,12 @@ resource "aws_lambda_event_source_mapping" "stream" {
   bisect_batch_on_function_error = true
   maximum_retry_attempts         = 3
   maximum_record_age_in_seconds  = 60
-  destination_config {
-    on_failure {
-      destination_arn = aws_sqs_queue.source.arn
+  dynamic "destination_config" {
+    for_each = var.memory == 128 ? [1] : []
+    content {
+      on_failure {
+        destination_arn = aws_sqs_queue.source.arn
+      }
     }
   }
   depends_on = [aws_iam_role_policy_attachment.streams, aws_iam_role_policy.inline]
@@ -75,4 +95,8 @@ resource "aws_lambda_event_source_mapping" "window" {
   starting_position_timestamp = "2026-01-01T00:00:00Z"
   tumbling_window_in_seconds  = var.memory / 8
   depends_on                  = [aws_iam_role_policy_attachment.streams]
+}
+
+output "mapping" {
+  value = aws_lambda_event_source_mapping.stream.uuid
 }
