@@ -9,9 +9,9 @@ import (
 	"github.com/mayflyhq/mayfly/internal/aws/apierr"
 )
 
-// maxAhead is how many invocations of a lane may have ended without being stored before the next begins. With two an invocation and a commit run side
-// by side, and a crash repeats no more than the last two batches and the one in flight.
-const maxAhead = 2
+// maxAhead is how many invocations of a lane may have ended without being stored before the next begins. One commit runs at a time, beside invocations, and takes
+// all that has ended before it: so a slow disk does not slow down a fast function, and a crash repeats what ended during one commit and the batch in flight.
+const maxAhead = 16
 
 // advance starts the next invocation of a lane, or returns when there may be one.
 func (s *shard) advance(m *Mapping, l *lane, now time.Time) (wait time.Time) {

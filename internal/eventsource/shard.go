@@ -12,6 +12,7 @@ import (
 const (
 	maxBuffered      = 10_000   // records read and not begun, beside the batches that one invocation of each lane needs
 	maxBufferedBytes = 16 << 20 // of them
+	readAgain        = 2500     // once that is reached, so much of it is free before more is read, unless a lane has no batch: a read for each batch would be too dear
 	maxRead          = 10_000   // records of one Read
 )
 
@@ -40,6 +41,7 @@ type shard struct {
 	newest  time.Time
 
 	reading   bool
+	full      bool // as much was read as is kept, and not enough of it begun since
 	tip       bool // the last read found the end of what there is
 	oldest    bool // what comes next has expired
 	ended     bool // the last record of a closed shard was read
@@ -295,13 +297,15 @@ func (s *shard) startRead(m *Mapping, now time.Time) (wait time.Time) {
 	if s.tip {
 		return
 	}
-	count, bytes := 0, 0
+	count, bytes, starves := 0, 0, false
 	for _, l := range s.lanes {
 		count += len(l.buffer)
 		bytes += l.bytes
+		starves = starves || len(l.buffer) < m.BatchSize
 	}
 	room := max(maxBuffered, m.BatchSize) + m.BatchSize*(len(s.lanes)-1) - count
-	if room <= 0 || bytes >= maxBufferedBytes {
+	s.full = room <= 0 || bytes >= maxBufferedBytes || s.full && room < readAgain && !starves
+	if s.full {
 		return
 	}
 	s.arrived.Store(false)

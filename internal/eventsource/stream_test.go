@@ -506,3 +506,36 @@ func TestStreamGone(t *testing.T) {
 		}
 	})
 }
+
+// A shard with much to read is not read for each batch, and none of its lanes lacks records that are there.
+func TestReadsAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStream("0")
+		for range 10 {
+			s.put("0", "hot", slices.Repeat([]string{"x"}, 4000)...)
+		}
+		w := newWorld(t, s, func(invocation) (string, error) {
+			time.Sleep(time.Second)
+			return "", nil
+		})
+		defer w.close()
+		w.set(mapping(nil))
+		time.Sleep(401 * time.Second)
+		synctest.Wait()
+		w.expect("batches", len(w.batches()), 400)
+		s.mu.Lock()
+		if s.reads > 20 {
+			t.Errorf("%d reads for 40,000 records", s.reads)
+		}
+		s.mu.Unlock()
+
+		s.put("0", "hot", slices.Repeat([]string{"x"}, 9000)...)
+		s.put("0", "cold", "y")
+		w.set(mapping(func(m *Mapping) { m.Parallelization = 10 }))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if !slices.Contains(w.batches(), "y") {
+			t.Error("a record waits although its lane is idle")
+		}
+	})
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/mayflyhq/mayfly/internal/aws/api/kinesisapi"
+	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/api/sqsapi"
 	"github.com/mayflyhq/mayfly/internal/sandbox"
 )
@@ -233,13 +234,13 @@ func (i *instance) together(n int, f func() bool) {
 
 // mapTo maps a source to a function, from its oldest record on, and returns the mapping's id.
 func (i *instance) mapTo(b *testing.B, source, function string, size int) string {
-	in := &lambda.CreateEventSourceMappingInput{FunctionName: &function, EventSourceArn: &source, BatchSize: aws.Int32(int32(size))}
+	in := &lambdaapi.CreateEventSourceMappingInput{FunctionName: &function, EventSourceArn: &source, BatchSize: new(int32(size))}
 	if strings.HasPrefix(source, "arn:aws:kinesis:") {
-		in.StartingPosition = lambdatypes.EventSourcePositionTrimHorizon
+		in.StartingPosition = new(lambdaapi.EventSourcePositionTrimHorizon)
 	} else if size > 10 {
-		in.MaximumBatchingWindowInSeconds = aws.Int32(1)
+		in.MaximumBatchingWindowInSeconds = new(int32(1))
 	}
-	m, err := i.lambda().CreateEventSourceMapping(b.Context(), in)
+	m, err := lambdaapi.CreateEventSourceMapping.Call(i.gateQueues(b).ctx, i.Server, in)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -270,3 +270,34 @@ func TestMappingOfConsumer(t *testing.T) {
 	}
 	eventually(t, "the end of the consumer", func() bool { return strings.Contains(result(), "PROBLEM: Consumer "+consumer) })
 }
+
+// A function that was switched off goes on with what its mapping has for it when it is switched on.
+func TestMappingOfFunctionSwitchedOff(t *testing.T) {
+	i := start(t, Config{})
+	ctx := t.Context()
+	i.create("f", lambda.CreateFunctionInput{Code: echoCode(t)})
+	made, err := sqs.NewFromConfig(i.sdk()).CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("q")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.lambda().PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: aws.String("f"), ReservedConcurrentExecutions: aws.Int32(0)}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := i.lambda().CreateEventSourceMapping(ctx, &lambda.CreateEventSourceMappingInput{
+		FunctionName: aws.String("f"), EventSourceArn: aws.String("arn:aws:sqs:us-east-1:000000000000:q"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sqs.NewFromConfig(i.sdk()).SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: made.QueueUrl, MessageBody: aws.String("m")}); err != nil {
+		t.Fatal(err)
+	}
+	metrics := func() eventsource.Metrics { return i.core.Load().mappings.Status(ctx, *m.UUID).Metrics }
+	eventually(t, "a throttle", func() bool { return metrics().Throttles > 0 })
+	if _, err := i.lambda().DeleteFunctionConcurrency(ctx, &lambda.DeleteFunctionConcurrencyInput{FunctionName: aws.String("f")}); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	eventually(t, "the message", func() bool { return metrics().Deleted == 1 })
+	t.Logf("processed %v after it was switched on, %+v", time.Since(began), metrics())
+}

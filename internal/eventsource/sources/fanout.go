@@ -99,7 +99,7 @@ func (f *fanOut) Read(ctx context.Context, shard string, from eventsource.Positi
 			return page, err
 		}
 		if open {
-			sub.take(&page, most, func(r *kinesisapi.Record) eventsource.Record { return f.record(shard, role, r) })
+			sub.take(&page, most, f.former(shard, role))
 			return page, nil
 		}
 		f.end(shard)
@@ -145,8 +145,9 @@ func behind(e *kinesisapi.SubscribeToShardEvent) bool {
 // take moves up to most records to a page.
 func (s *subscription) take(page *eventsource.Page, most int, form func(*kinesisapi.Record) eventsource.Record) {
 	n := min(most, len(s.left))
-	for i := range s.left[:n] {
-		page.Records = append(page.Records, form(&s.left[i]))
+	page.Records = make([]eventsource.Record, n)
+	for i := range page.Records {
+		page.Records[i] = form(&s.left[i])
 	}
 	if n > 0 {
 		s.at = eventsource.Position{After: page.Records[n-1].ID}

@@ -150,8 +150,10 @@ func (s *stream) read(ctx context.Context, shard, role string, from eventsource.
 		if err != nil {
 			return page, streamError(err)
 		}
+		form := s.former(shard, role)
+		page.Records = make([]eventsource.Record, len(out.Records))
 		for i := range out.Records {
-			page.Records = append(page.Records, s.record(shard, role, &out.Records[i]))
+			page.Records[i] = form(&out.Records[i])
 		}
 		page.More = out.NextShardIterator != nil && out.MillisBehindLatest != nil && *out.MillisBehindLatest > 0
 		page.End = out.NextShardIterator == nil
@@ -183,7 +185,7 @@ func (s *stream) Find(ctx context.Context, shard, id string) (page eventsource.P
 	}
 	for i := range out.Records {
 		if *out.Records[i].SequenceNumber == id {
-			page.Records = append(page.Records, s.record(shard, role, &out.Records[i]))
+			page.Records = append(page.Records, s.former(shard, role)(&out.Records[i]))
 		}
 	}
 	return page, nil
@@ -232,26 +234,27 @@ func (s *stream) keep(shard string, at eventsource.Position, next *string) {
 	s.iterators[shard] = iterator{at, *next}
 }
 
-// record forms what a function gets of a record. The order of members is AWS's (recorded).
-func (s *stream) record(shard, role string, x *kinesisapi.Record) eventsource.Record {
-	r := eventsource.Record{ID: *x.SequenceNumber, Key: *x.PartitionKey, Data: x.Data}
-	if x.ApproximateArrivalTimestamp != nil {
-		r.Arrival = *x.ApproximateArrivalTimestamp
+// former returns what forms the records of a shard as a function gets them. The order of members is AWS's (recorded).
+func (s *stream) former(shard, role string) func(*kinesisapi.Record) eventsource.Record {
+	end := appendMember([]byte(`,"eventName":"aws:kinesis:record",`), "invokeIdentityArn", role)
+	end = appendMember(append(end, ','), "awsRegion", s.region)
+	end = append(appendMember(append(end, ','), "eventSourceARN", s.source), '}')
+	return func(x *kinesisapi.Record) eventsource.Record {
+		r := eventsource.Record{ID: *x.SequenceNumber, Key: *x.PartitionKey, Data: x.Data}
+		if x.ApproximateArrivalTimestamp != nil {
+			r.Arrival = *x.ApproximateArrivalTimestamp
+		}
+		b := make([]byte, 0, base64.StdEncoding.EncodedLen(len(x.Data))+len(r.Key)+2*len(r.ID)+len(shard)+len(end)+250)
+		b = appendMember(append(b, `{"kinesis":{"kinesisSchemaVersion":"1.0",`...), "partitionKey", r.Key)
+		b = append(append(b, `,"sequenceNumber":"`...), r.ID...)
+		b = append(b, `","data":"`...)
+		b = append(base64.StdEncoding.AppendEncode(b, x.Data), `","approximateArrivalTimestamp":`...)
+		b = appendSeconds(b, r.Arrival)
+		b = append(append(b, `},"eventSource":"aws:kinesis","eventVersion":"1.0","eventID":"`...), shard...)
+		b = append(append(append(b, ':'), r.ID...), '"')
+		r.JSON = append(b, end...)
+		return r
 	}
-	b := make([]byte, 0, base64.StdEncoding.EncodedLen(len(x.Data))+len(r.Key)+700)
-	b = appendMember(append(b, `{"kinesis":{"kinesisSchemaVersion":"1.0",`...), "partitionKey", r.Key)
-	b = appendMember(append(b, ','), "sequenceNumber", r.ID)
-	b = append(b, `,"data":"`...)
-	b = append(base64.StdEncoding.AppendEncode(b, x.Data), `","approximateArrivalTimestamp":`...)
-	b = appendSeconds(b, r.Arrival)
-	b = append(b, `},"eventSource":"aws:kinesis","eventVersion":"1.0"`...)
-	b = appendMember(append(b, ','), "eventID", shard+":"+r.ID)
-	b = append(b, `,"eventName":"aws:kinesis:record"`...)
-	b = appendMember(append(b, ','), "invokeIdentityArn", role)
-	b = appendMember(append(b, ','), "awsRegion", s.region)
-	b = appendMember(append(b, ','), "eventSourceARN", s.source)
-	r.JSON = append(b, '}')
-	return r
 }
 
 // appendSeconds appends a time in seconds with up to three places.

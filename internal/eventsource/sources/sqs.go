@@ -107,22 +107,24 @@ func (q *queue) record(m *sqsapi.Message) eventsource.Record {
 	b = appendMember(append(b, ','), "receiptHandle", *m.ReceiptHandle)
 	b = appendMember(append(b, ','), "body", *m.Body)
 	b = append(b, `,"attributes":{`...)
-	first := true
+	shown := 0
 	attribute := func(name string) {
 		if v, ok := m.Attributes[name]; ok {
-			if !first {
+			if shown > 0 {
 				b = append(b, ',')
 			}
-			first = false
+			shown++
 			b = appendMember(b, name, v)
 		}
 	}
 	for _, name := range attributeOrder {
 		attribute(name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
-		if !slices.Contains(attributeOrder, name) {
-			attribute(name)
+	if shown < len(m.Attributes) {
+		for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
+			if !slices.Contains(attributeOrder, name) {
+				attribute(name)
+			}
 		}
 	}
 	b = append(b, `},"messageAttributes":{`...)
