@@ -200,7 +200,7 @@ func (e *Engine) runner(m *Mapping, source any) (runner, error) {
 		s.tally.last.engine, s.tally.last.mapping = e, m.ID
 		return s, nil
 	case Queue:
-		q := &queue{engine: e, source: source, groups: map[string][]Record{}, bell: make(chan struct{}, 1), tally: tally{since: time.Now().UTC()}}
+		q := &queue{engine: e, source: source, groups: map[string][]*batch{}, bell: make(chan struct{}, 1), tally: tally{since: time.Now().UTC()}}
 		q.mapping.Store(m)
 		q.tally.last.engine, q.tally.last.mapping = e, m.ID
 		return q, nil

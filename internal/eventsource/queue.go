@@ -46,7 +46,7 @@ type queue struct {
 	collecting bool    // a poller waits for a batch to fill
 	ceiling    float64 // how many pollers there may be now
 	since      time.Time
-	groups     map[string][]Record // that are in flight, with the messages that were taken meanwhile
+	groups     map[string][]*batch // that are in flight, with what was taken of them meanwhile
 	paused     time.Time           // take nothing before
 	misreads   int                 // Takes in a row that failed
 	refusals   int                 // invocations in a row that the service refused
@@ -410,7 +410,7 @@ func (b *batch) delete(ctx context.Context, records []Record) {
 	b.queue.tally.trouble(err)
 }
 
-// hold takes the groups of the batch, and leaves messages out whose group is in flight: they became visible while the function has the group, since their
+// hold takes the groups of the batch, and sets messages aside whose group is in flight: they became visible while the function has the group, since their
 // visibility timeout was too short for it or somebody ended it.
 func (b *batch) hold() {
 	q := b.queue
@@ -422,42 +422,64 @@ func (b *batch) hold() {
 	}()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	aside := map[string]*batch{}
 	b.records = slices.DeleteFunc(b.records, func(r Record) bool {
 		if r.Key == "" || slices.Contains(b.groups, r.Key) {
 			return false
 		}
-		if waiting, held := q.groups[r.Key]; held {
-			q.groups[r.Key] = append(waiting, r)
-			behind = append(behind, r)
-			q.at(b.taken.Add(b.visibility))
-			return true
+		waiting, held := q.groups[r.Key]
+		if !held {
+			q.groups[r.Key] = nil
+			b.groups = append(b.groups, r.Key)
+			return false
 		}
-		q.groups[r.Key] = nil
-		b.groups = append(b.groups, r.Key)
-		return false
+		if aside[r.Key] == nil {
+			aside[r.Key] = &batch{queue: q, m: b.m, taken: b.taken, visibility: b.visibility}
+			q.groups[r.Key] = append(waiting, aside[r.Key])
+			q.at(b.taken.Add(b.visibility))
+		}
+		aside[r.Key].records = append(aside[r.Key].records, r)
+		behind = append(behind, r)
+		return true
 	})
 }
 
 // unhold lets the groups go, and returns what was taken of them meanwhile.
-func (b *batch) unhold(ctx context.Context) {
+func (b *batch) unhold() (waiting []*batch) {
 	q := b.queue
-	waiting := &batch{queue: q, m: b.m}
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	for _, g := range b.groups {
-		waiting.records = append(waiting.records, q.groups[g]...)
+		waiting = append(waiting, q.groups[g]...)
 		delete(q.groups, g)
 	}
-	q.mu.Unlock()
-	if len(waiting.records) > 0 {
-		waiting.release(ctx)
-		q.poll()
+	return waiting
+}
+
+// process sees a batch through, and what was taken of its groups meanwhile: every message is deleted, given up, or left to appear again.
+func (b *batch) process(ctx context.Context) {
+	for todo := []*batch{b}; len(todo) > 0; {
+		next := todo[0]
+		if next != b && !next.inTime(ctx) {
+			next.release(ctx)
+			b.queue.poll()
+			todo = todo[1:]
+			continue
+		}
+		next.hold()
+		next.through(ctx)
+		todo = append(todo[1:], next.unhold()...)
 	}
 }
 
-// process sees a batch through: every message is deleted, given up, or left to appear again.
-func (b *batch) process(ctx context.Context) {
-	b.hold()
-	defer b.unhold(ctx)
+// inTime reports whether a batch that waited may still be invoked, and the function has its time before the messages appear again.
+func (b *batch) inTime(ctx context.Context) bool {
+	b.queue.mu.Lock()
+	defer b.queue.mu.Unlock()
+	return b.queue.active && ctx.Err() == nil && time.Since(b.taken)+b.m.Timeout <= b.visibility
+}
+
+func (b *batch) through(ctx context.Context) {
 	if n := slices.IndexFunc(b.records, b.expired); n >= 0 {
 		var old []Record
 		b.records = slices.DeleteFunc(slices.Clone(b.records), func(r Record) bool {

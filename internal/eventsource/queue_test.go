@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -275,33 +276,38 @@ func TestQueueGroups(t *testing.T) {
 }
 
 // Five batches at first, five more each second while all are busy, never more than MaximumConcurrency, none when there is nothing to do.
-// What becomes visible while the function has its group is processed when the group is free, not a visibility timeout later.
+// What becomes visible while the function has its group is processed when the group is free: not a visibility timeout later, and with no receive lost.
 func TestQueueGroupVisibleEarly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := &memQueue{visibility: time.Hour, fifo: true}
-		w := newWorld(t, q, func(c invocation) (string, error) {
-			if len(c.Records) == 3 { // as a function does that wants them again soon
-				q.mu.Lock()
-				for _, m := range q.messages {
-					m.until = time.Time{}
-				}
-				q.mu.Unlock()
-				q.awake("")
-				time.Sleep(time.Second)
-				return "", errFunction
+	for _, timeout := range []time.Duration{time.Second, 2 * time.Hour} { // with the longer one there is no time left for what waited: it is returned
+		synctest.Test(t, func(t *testing.T) {
+			q := &memQueue{visibility: time.Hour, fifo: true}
+			if timeout < q.visibility {
+				q.most = 2
 			}
-			return "", nil
+			var calls atomic.Int32
+			w := newWorld(t, q, func(c invocation) (string, error) {
+				if calls.Add(1) == 1 { // as a function does that wants them again soon
+					q.mu.Lock()
+					for _, m := range q.messages {
+						m.until = time.Time{}
+					}
+					q.mu.Unlock()
+					q.awake("")
+					time.Sleep(time.Second)
+					return "", errFunction
+				}
+				return "", nil
+			})
+			defer w.close()
+			q.send("g", "a", "b", "c")
+			w.set(queueMapping(func(m *Mapping) { m.BatchSize, m.Timeout = 3, timeout }))
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			w.expect("batches", w.batches(), "[a b c! a b c]")
+			w.expect("dead", q.dead, "[]")
+			w.expect("left", q.left(), 0)
 		})
-		defer w.close()
-		q.send("g", "a", "b", "c")
-		w.set(queueMapping(func(m *Mapping) { m.BatchSize = 3 }))
-		time.Sleep(500 * time.Millisecond)
-		w.set(queueMapping(func(m *Mapping) { m.BatchSize = 2 }))
-		time.Sleep(time.Second)
-		synctest.Wait()
-		w.expect("batches", w.batches(), "[a b c! a b c]")
-		w.expect("left", q.left(), 0)
-	})
+	}
 }
 
 func TestQueueScaling(t *testing.T) {

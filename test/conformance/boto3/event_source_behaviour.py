@@ -383,6 +383,15 @@ class Fifo(BehaviourCase):
         self.gets(function, ["a0", "a1", "a2", "a3", "a4", "a2", "a3", "a4"])
         self.emptied(queue)
 
+    def test_gap_in_report(self):
+        """What a function does not report is done, even behind what it does."""
+        function, queue = self.player(BAD_REPORTED), self.fifo()
+        for body in "a0", "bad", "a2":
+            sqs.send_message(QueueUrl=queue, MessageBody=body, MessageGroupId="a")
+        self.map(function, self.source(queue), **REPORTS)
+        self.until(lambda: self.counts(queue) == (0, 1, 0), "not only what was reported stays")
+        self.gets(function, ["a0", "bad", "a2"])
+
     def test_dead_letter_queue_frees_group(self):
         function, dead = self.player("if texts[0] == 'a0': raise ValueError('intentional')"), self.fifo()
         queue, _ = self.piped(2, dead, FifoQueue="true", ContentBasedDeduplication="true")
@@ -491,6 +500,17 @@ class Batches(BehaviourCase):
             self.assertGreaterEqual(call.began - min(int(r["attributes"]["SentTimestamp"]) for r in call.records) / 1000, 1.9)
         self.emptied(queue)
 
+    def test_visibility_in_window(self):
+        """Where window and function together may last longer than the visibility timeout, messages are hidden for both and 30 seconds."""
+        function, queue = self.player("raise ValueError('intentional')", Timeout=4), self.queue(VisibilityTimeout="4")
+        self.map(function, self.source(queue), MaximumBatchingWindowInSeconds=1)
+        self.feed(queue, "a")
+        received = int(self.calls(function, ended=True)[0].records[0]["attributes"]["ApproximateFirstReceiveTimestamp"]) / 1000
+        time.sleep(max(0, received + 6 - time.time()))
+        counts = self.counts(queue)
+        if time.time() < received + 30:  # else the machine is too busy to tell
+            self.assertEqual((0, 1, 0), counts)
+
     def test_full_before_window(self):
         function, queue = self.player(), self.queue()
         self.map(function, self.source(queue), **FULL)
@@ -562,6 +582,14 @@ class Concurrency(BehaviourCase):
         calls = self.calls(function, lambda c: len(c) >= 10, ended=True)
         for call in calls:
             self.assertLessEqual(sum(c.began <= call.began < c.ended for c in calls), 2)
+        self.emptied(queue)
+
+    def test_provisioned(self):
+        function, queue = self.player(), self.queue()
+        self.map(function, self.source(queue), ProvisionedPollerConfig={"MinimumPollers": 2, "MaximumPollers": 2})
+        for i in range(4):
+            self.feed(queue, *(f"{i}{n}" for n in range(10)))
+        self.gets(function, [f"{i}{n}" for i in range(4) for n in range(10)], sort=True)
         self.emptied(queue)
 
     def test_throttled(self):

@@ -337,44 +337,6 @@ class Queues(MappingCase):
         self.assertIn("md5OfMessageAttributes", events[0]["Records"][0])
         self.assertTrue(eventually(lambda: self.counts(queue) == (0, 0, 0)), "what does not match was not deleted")
 
-    def test_redrive(self):
-        function = self.python(CODE, Timeout=1)
-        queue, dead = self.piped(receives=2, VisibilityTimeout="1")
-        self.map(function, queue_arn(queue_name(queue)), BatchSize=1)
-        self.send(queue, "bad")
-        got = self.message(dead)
-        self.assertEqual("bad", got["Body"])
-        self.assertEqual(["1", "2"], [e["Records"][0]["attributes"]["ApproximateReceiveCount"] for e in self.events(function, lambda e: len(e) >= 2)])
-
-    def test_partial_failure(self):
-        function = self.python(REPORTS, Timeout=1)
-        queue, dead = self.piped(receives=2, VisibilityTimeout="1")
-        sqs.send_message_batch(QueueUrl=queue, Entries=[{"Id": str(i), "MessageBody": b} for i, b in enumerate(["a", "bad", "c"])])
-        self.map(function, queue_arn(queue_name(queue)), FunctionResponseTypes=["ReportBatchItemFailures"])
-        self.assertEqual("bad", self.message(dead)["Body"])
-        self.assertEqual({"a": 1, "bad": 2, "c": 1}, {b: self.bodies(self.events(function, lambda e: True)).count(b) for b in ("a", "bad", "c")})
-
-    def test_bad_report_fails_all(self):
-        function = self.python("import json\ndef handler(event, context):\n    print('event', json.dumps(event))\n    return {'batchItemFailures': [{'foo': 'bar'}]}\n", Timeout=1)
-        queue, dead = self.piped(receives=1, VisibilityTimeout="1")
-        self.map(function, queue_arn(queue_name(queue)), FunctionResponseTypes=["ReportBatchItemFailures"])
-        self.send(queue, "any")
-        self.assertEqual("any", self.message(dead)["Body"])
-
-    def test_fifo(self):
-        function = self.python(REPORTS, Timeout=1)
-        queue = self.fifo(VisibilityTimeout="1")
-        for n in range(4):
-            for group in "ab":
-                sqs.send_message(QueueUrl=queue, MessageBody=f"{group}{n}", MessageGroupId=group)
-        self.map(function, queue_arn(queue_name(queue)), FunctionResponseTypes=["ReportBatchItemFailures"])
-        bodies = self.bodies(self.events(function, lambda e: len(self.bodies(e)) >= 8))
-        for group in "ab":
-            self.assertEqual([f"{group}{n}" for n in range(4)], [b for b in bodies if b.startswith(group)])
-        attributes = self.events(function, lambda e: True)[0]["Records"][0]["attributes"]
-        for name in ("SequenceNumber", "MessageGroupId", "MessageDeduplicationId"):
-            self.assertIn(name, attributes)
-
     def test_target_moves(self):
         first, second, queue = self.python(CODE), self.python(CODE), self.queue()
         m = self.map(first, queue_arn(queue_name(queue)))
@@ -385,16 +347,6 @@ class Queues(MappingCase):
         self.settled(m["UUID"])
         self.send(queue, "two")
         self.assertEqual(["two"], self.bodies(self.events(second, lambda e: True)))
-
-    def test_beyond_aws(self):
-        """Bisect, retries and a destination for a queue, by tags."""
-        function, queue, failed = self.python(CODE, Timeout=1), self.queue(VisibilityTimeout="1"), self.queue()
-        sqs.send_message_batch(QueueUrl=queue, Entries=[{"Id": str(i), "MessageBody": b} for i, b in enumerate(["a", "bad", "c"])])
-        self.map(function, queue_arn(queue_name(queue)), Tags={
-            "mayfly:BisectBatchOnFunctionError": "true", "mayfly:MaximumRetryAttempts": "1", "mayfly:OnFailureDestination": queue_arn(queue_name(failed))})
-        record = json.loads(self.message(failed)["Body"])
-        self.assertEqual("RetryAttemptsExhausted", record["requestContext"]["condition"])
-        self.assertTrue(eventually(lambda: self.counts(queue) == (0, 0, 0)))
 
 
 class Streams(MappingCase):

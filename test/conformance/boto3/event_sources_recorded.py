@@ -127,16 +127,6 @@ class Queues(SourceCase):
                 self.await_counts(url, (0, 0, 0))  # what does not match is deleted, too
                 self.assertEqual([passing], [json.loads(r["body"]) for e in self.events(name, 1) for r in e["Records"]])
 
-    def test_failures(self):
-        """A message that fails comes again after its visibility timeout, and ends in the dead-letter queue."""
-        name, dead = self.python(FAILS, Timeout=1), self.queue()
-        url, _ = self.piped(2, dead, VisibilityTimeout="2")
-        self.send(url, "bad")
-        self.mapping(name, self.source(url), BatchSize=1)
-        self.assertEqual(["1", "2"], [e["Records"][0]["attributes"]["ApproximateReceiveCount"] for e in self.events(name, 2)])
-        got = self.drain(dead, 1, AttributeNames=["All"])
-        self.assertEqual("bad", got[0]["Body"])
-
     def test_items_that_fail(self):
         for value, left in (
             ({"batchItemFailures": []}, 0), ({}, 0), (None, 0), ({"batchItemFailures": None}, 0),
