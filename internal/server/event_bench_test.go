@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
 
+	"github.com/mayflyhq/mayfly/internal/aws/api/lambdaapi"
 	"github.com/mayflyhq/mayfly/internal/aws/sigv4"
 	"github.com/mayflyhq/mayfly/internal/call"
 	"github.com/mayflyhq/mayfly/internal/kv"
@@ -25,7 +26,8 @@ import (
 )
 
 // BenchmarkAccept measures how many asynchronous invocations a second are accepted, synced to the disk, over HTTP with
-// signatures, beside transactions that write the same two rows to a store of their own. What was accepted runs meanwhile.
+// signatures, beside transactions that write the same two rows to a store of their own. What was accepted runs meanwhile. In "gate" they
+// are accepted by calls in this process and nothing runs, so that it says what acceptance itself costs.
 func BenchmarkAccept(b *testing.B) {
 	const payload = `{"hello":"world","n":1234567890}`
 	for _, c := range []int{1, 16, 128} {
@@ -43,6 +45,22 @@ func BenchmarkAccept(b *testing.B) {
 					tx.Set(kv.Key("body", id), []byte(payload))
 					return nil
 				})
+			})
+		})
+		b.Run(fmt.Sprintf("c=%d/gate", c), func(b *testing.B) {
+			i := startDurable(b)
+			i.create("echo", lambda.CreateFunctionInput{Code: echoCode(b), MemorySize: aws.Int32(1769)})
+			gate := i.gateQueues(b)
+			if _, err := lambdaapi.PutFunctionConcurrency.Call(gate.ctx, gate.caller, &lambdaapi.PutFunctionConcurrencyInput{
+				FunctionName: new("echo"), ReservedConcurrentExecutions: new(int32(0)),
+			}); err != nil {
+				b.Fatal(err)
+			}
+			each(b, c, func() error {
+				_, err := lambdaapi.Invoke.Call(gate.ctx, gate.caller, &lambdaapi.InvokeInput{
+					FunctionName: new("echo"), InvocationType: new(lambdaapi.InvocationTypeEvent), Payload: []byte(payload),
+				})
+				return err
 			})
 		})
 		b.Run(fmt.Sprintf("c=%d/mayfly", c), func(b *testing.B) {
@@ -78,6 +96,7 @@ func each(b *testing.B, c int, f func() error) {
 	var left atomic.Int64
 	left.Store(int64(b.N))
 	var wg sync.WaitGroup
+	before := cpu()
 	b.ResetTimer()
 	for range c {
 		wg.Go(func() {
@@ -92,6 +111,7 @@ func each(b *testing.B, c int, f func() error) {
 	wg.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64((cpu()-before).Microseconds())/float64(b.N), "cpu-us/event")
 }
 
 // BenchmarkDrain measures how many queued events a second run, from the first that is accepted until the queue is empty, with as

@@ -12,7 +12,7 @@ const (
 )
 
 // hotRows keeps copies of rows that are read again and again, such as the record of a queue, so that they are not looked up in
-// memtables and tables each time. A key has one slot, by its hash, which it gets when it is looked up twice in a row of all that
+// memtables and tables each time; also that a key has no row, such as a setting that nobody made. A key has one slot, by its hash, which it gets when it is looked up twice in a row of all that
 // have that slot.
 //
 // A row in a slot is what every generation holds from the one that it was read in up to newest: what a later one writes leaves its slot before any
@@ -29,24 +29,28 @@ type hotRow struct {
 	hash       uint64
 	since      uint64 // number of the generation that it was read in
 	key, value []byte
+	absent     bool
 }
 
-// get returns a copy of the value that a key has in a generation, if it is kept.
-func (hr *hotRows) get(hash uint64, key []byte, g *generation) ([]byte, bool) {
+// get returns a copy of the value that a key has in a generation, and whether it has one. It reports whether that is known.
+func (hr *hotRows) get(hash uint64, key []byte, g *generation) (value []byte, there, known bool) {
 	row := hr.slots[hash%hotSlots].Load()
 	if row == nil || row.hash != hash || row.since > g.number || !bytes.Equal(row.key, key) {
-		return nil, false
+		return nil, false, false
 	}
-	return append(make([]byte, 0, len(row.value)), row.value...), true
+	if row.absent {
+		return nil, false, true
+	}
+	return append(make([]byte, 0, len(row.value)), row.value...), true, true
 }
 
-// put keeps a copy of a row that was read in a generation, if it is hot.
-func (hr *hotRows) put(hash uint64, key, value []byte, g *generation) {
+// put keeps a copy of what was read in a generation, if it is hot.
+func (hr *hotRows) put(hash uint64, key, value []byte, there bool, g *generation) {
 	slot := hash % hotSlots
 	if hr.missed[slot].Swap(hash) != hash || len(value) > maxHotBytes {
 		return
 	}
-	row := &hotRow{hash: hash, since: g.number, key: bytes.Clone(key), value: bytes.Clone(value)}
+	row := &hotRow{hash: hash, since: g.number, key: bytes.Clone(key), value: bytes.Clone(value), absent: !there}
 	hr.mu.Lock()
 	defer hr.mu.Unlock()
 	if g.number == hr.newest {

@@ -46,11 +46,12 @@ func (r *reader) Get(key []byte) ([]byte, bool, error) {
 		return nil, false, err
 	}
 	hash := r.read(key)
-	if value, ok := r.db.hot.get(hash, key, r.generation); ok {
-		return value, true, nil
+	if value, there, known := r.db.hot.get(hash, key, r.generation); known {
+		return value, there, nil
 	}
 	v, closer, err := r.generation.snapshot.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
+		r.db.hot.put(hash, key, nil, false, r.generation)
 		return nil, false, nil
 	}
 	if err != nil {
@@ -58,7 +59,7 @@ func (r *reader) Get(key []byte) ([]byte, bool, error) {
 	}
 	value := make([]byte, len(v))
 	copy(value, v)
-	r.db.hot.put(hash, key, value, r.generation)
+	r.db.hot.put(hash, key, value, true, r.generation)
 	return value, true, closer.Close()
 }
 
