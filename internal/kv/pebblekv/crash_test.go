@@ -27,15 +27,15 @@ func small(opts pebblekv.Options) pebblekv.Options {
 	return opts
 }
 
-// writers is how many write at once: enough that several groups of their transactions can be on their way to the disk.
-const writers = 12
-
 // workload is a number of writers, each of which counts up. The transaction that takes
 // writer w to n sets (w, "n") and (w, "m") to n, adds (w, "item", n), deletes every
 // third item, and bumps a counter that all share.
 type workload struct {
-	acked [writers]atomic.Int64
+	acked []atomic.Int64
 }
+
+// newWorkload returns one of four writers. Where several groups of transactions are to be on their way to the disk at once there are more.
+func newWorkload() *workload { return &workload{make([]atomic.Int64, 4)} }
 
 func item(w int, n int64) []byte {
 	return bytes.Repeat(fmt.Appendf(nil, "%d/%d;", w, n), 20+int(n%50))
@@ -100,7 +100,8 @@ func (l *workload) run(ctx context.Context, db kv.DB, onAck func(w int, n int64)
 }
 
 // counts returns what is acknowledged now.
-func (l *workload) counts() (n [writers]int64) {
+func (l *workload) counts() []int64 {
+	n := make([]int64, len(l.acked))
 	for w := range n {
 		n[w] = l.acked[w].Load()
 	}
@@ -108,7 +109,7 @@ func (l *workload) counts() (n [writers]int64) {
 }
 
 // verify checks that db holds whole transactions only, and at least those acknowledged.
-func verify(t testing.TB, db kv.DB, acked [writers]int64) {
+func verify(t testing.TB, db kv.DB, acked []int64) {
 	t.Helper()
 	err := db.View(context.Background(), func(r kv.Reader) error {
 		shared := int64(0)
@@ -163,7 +164,7 @@ const childDir = "PEBBLEKV_TEST_CHILD_DIR"
 // TestKill kills a process that writes, again and again on the same directory.
 func TestKill(t *testing.T) {
 	if dir := os.Getenv(childDir); dir != "" {
-		var l workload
+		l := newWorkload()
 		var mu sync.Mutex
 		db := open(t, small(pebblekv.Options{Dir: dir}))
 		t.Fatal(l.run(context.Background(), db, func(w int, n int64) {
@@ -181,7 +182,7 @@ func TestKill(t *testing.T) {
 	if testing.Short() {
 		rounds = 3
 	}
-	var acked [writers]int64
+	acked := newWorkload().counts()
 	for range rounds {
 		cmd := exec.Command(exe, "-test.run=^TestKill$")
 		cmd.Env = append(os.Environ(), childDir+"="+dir)
@@ -231,7 +232,7 @@ func TestPowerCut(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	db := open(t, small(pebblekv.Options{Dir: "store", FS: fs}))
 	ctx, cancel := context.WithCancel(context.Background())
-	var l workload
+	l := newWorkload()
 	tick := make(chan struct{}, 1)
 	ended := make(chan error)
 	go func() {
@@ -300,7 +301,7 @@ func TestWriteFailures(t *testing.T) {
 			}
 			return nil
 		})
-		var l workload
+		l := newWorkload()
 		db, err := pebblekv.Open(small(pebblekv.Options{Dir: "store", FS: errorfs.Wrap(disk, injector)}))
 		if err != nil {
 			inOpen++
