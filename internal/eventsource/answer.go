@@ -24,10 +24,7 @@ func parseAnswer(payload []byte, items, stateful bool) (r report, err error) {
 		return r, nil
 	}
 	payload = bytes.TrimSpace(payload)
-	var answer struct {
-		State    json.RawMessage `json:"state"`
-		Failures json.RawMessage `json:"batchItemFailures"`
-	}
+	var answer map[string]json.RawMessage // by exact names, as AWS reads it
 	switch string(payload) {
 	case "", "null", `""`, "[]":
 	default:
@@ -36,16 +33,16 @@ func parseAnswer(payload []byte, items, stateful bool) (r report, err error) {
 		}
 	}
 	if stateful {
-		if len(answer.State) == 0 || string(answer.State) == "null" {
-			return r, errReport
+		if r.state = answer["state"]; len(r.state) == 0 || string(r.state) == "null" {
+			return report{}, errReport
 		}
-		r.state = answer.State
 	}
-	if !items || len(answer.Failures) == 0 || string(answer.Failures) == "null" {
+	reported := answer["batchItemFailures"]
+	if !items || len(reported) == 0 || string(reported) == "null" {
 		return r, nil
 	}
 	var failures []map[string]json.RawMessage
-	if json.Unmarshal(answer.Failures, &failures) != nil {
+	if json.Unmarshal(reported, &failures) != nil {
 		return r, errReport
 	}
 	r.failed = make(map[string]bool, len(failures))

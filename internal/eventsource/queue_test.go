@@ -192,6 +192,7 @@ func TestQueueRedrive(t *testing.T) {
 func TestQueueReports(t *testing.T) {
 	for answer, left := range map[string]int{
 		``: 0, `null`: 0, `""`: 0, `[]`: 0, `{}`: 0, `{"batchItemFailures":[]}`: 0, `{"batchItemFailures":null}`: 0, `{"statusCode":200}`: 0,
+		`{"BatchItemFailures":[{"itemIdentifier":"m2"}]}`:                           0,
 		`{"batchItemFailures":[{"itemIdentifier":"m2"}]}`:                           1,
 		`{"batchItemFailures":[{"itemIdentifier":"m1"},{"itemIdentifier":"m1"}]}`:   1,
 		`{"batchItemFailures":[{"itemIdentifier":""}]}`:                             2,

@@ -46,6 +46,7 @@ ANSWERS = (
     (0, "null"),
     (0, '""'),
     (0, "[]"),
+    (0, '{"BatchItemFailures": [{"itemIdentifier": "$1"}]}'),
     (0, '{"statusCode": 200, "body": "done"}'),
     (1, '{"batchItemFailures": [{"itemIdentifier": "$0"}]}'),
     (1, '{"batchItemFailures": [{"itemIdentifier": "$1"}], "more": {"itemIdentifier": "$0"}}'),
@@ -544,7 +545,6 @@ class Batches(BehaviourCase):
         self.until(lambda: self.said(function, "began "), "full batches waited for their window")
         for call in self.said(function, "began "):
             self.assertLessEqual(call["bytes"], 6 << 20)
-            self.assertGreaterEqual(call["n"], 2)
 
     def test_large_messages(self):
         """Ten messages of the size that SQS allows at most come in as many events as they need."""

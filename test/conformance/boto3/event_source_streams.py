@@ -22,6 +22,7 @@ ANSWERS = (
     (0, "null"),
     (0, '""'),
     (0, "[]"),
+    (0, '{"BatchItemFailures": [{"itemIdentifier": "$1"}]}'),
     (0, '{"statusCode": 200}'),
     (1, '{"batchItemFailures": [{"itemIdentifier": "$2"}]}'),
     (2, '{"batchItemFailures": [{"itemIdentifier": "$1"}]}'),
