@@ -271,8 +271,12 @@ func (p *pipeline) lost(body string, h *truth) (function string, n int) {
 	function = record.RequestContext.FunctionARN[strings.LastIndexByte(record.RequestContext.FunctionARN, ':')+1:]
 	arrived := h.at[i.StartSequenceNumber].UTC().Format("2006-01-02T15:04:05.000Z")
 	reported := function == "checkpoint" // the function did not fail, but said so
+	source := "arn:aws:kinesis" + pipelineARN + "stream/records"
+	if reported {
+		source = p.fanOut // as the mapping has it
+	}
 	r := record.ResponseContext
-	if n == 0 || i.BatchSize != 1 || i.EndSequenceNumber != i.StartSequenceNumber || i.ShardID != h.shard[n] || i.StreamARN != "arn:aws:kinesis"+pipelineARN+"stream/records" ||
+	if n == 0 || i.BatchSize != 1 || i.EndSequenceNumber != i.StartSequenceNumber || i.ShardID != h.shard[n] || i.StreamARN != source ||
 		i.ApproximateArrivalOfFirst != arrived || i.ApproximateArrivalOfLastTime != arrived || record.RequestContext.RequestID == "" ||
 		record.RequestContext.Condition != "RetryAttemptsExhausted" || record.RequestContext.Count < 2 ||
 		r == nil || r.StatusCode != 200 || (r.FunctionError == nil) != reported || !reported && *r.FunctionError != "Unhandled" || function != "checkpoint" && function != "bisect" {

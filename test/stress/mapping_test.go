@@ -36,9 +36,9 @@ const (
 // pipelineFunctions are what reads the stream, and in how many lanes at most.
 var pipelineFunctions = map[string]int{"bisect": 3, "checkpoint": 2, "window": 1, "steady": 4, "doomed": 1}
 
-// TestEventSourcesSurviveKills kills the server again and again while functions, failing now and then, get records of a stream that is resharded
-// and messages of a standard and a FIFO queue, and while mappings are changed, switched off, deleted and made anew. RECORDS says how many records
-// and messages there are together, KILLS how often it is killed. Then
+// TestEventSourcesSurviveKills kills the server again and again while functions, failing now and then, get records of a stream that is resharded,
+// one of them by enhanced fan-out, and messages of a standard and a FIFO queue, and while mappings are changed, switched off, deleted and made
+// anew. RECORDS says how many records and messages there are together, KILLS how often it is killed. Then
 //   - every record and message that was acknowledged, or is there although it was not, was processed by each function, but those that always
 //     fail: they, and nothing else, are at the destinations and in the dead-letter queues;
 //   - those of a partition key or group were first processed in order;
@@ -95,6 +95,7 @@ type pipeline struct {
 	deleted map[string]bool  // mappings whose deletion was acknowledged
 	made    []string         // mappings that were made
 	steady  string           // the mapping that is changed
+	fanOut  string           // the stream's consumer, through which one function reads
 	killed  []time.Time
 
 	reports []arrival // in order
@@ -158,11 +159,22 @@ func (p *pipeline) build() {
 		p.queue("source"+fifo, source)
 	}
 	p.queue("lost", nil)
+	registered, err := p.streams().RegisterStreamConsumer(t.Context(), &kinesis.RegisterStreamConsumerInput{
+		StreamARN: aws.String("arn:aws:kinesis" + pipelineARN + "stream/records"), ConsumerName: aws.String("fan-out"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.fanOut = *registered.Consumer.ConsumerARN
+	awaitThat(t, "active consumer", func() bool {
+		out, err := p.streams().DescribeStreamConsumer(t.Context(), &kinesis.DescribeStreamConsumerInput{ConsumerARN: &p.fanOut})
+		return err == nil && out.ConsumerDescription.ConsumerStatus == kinesistypes.ConsumerStatusActive
+	})
 	report := []types.FunctionResponseType{types.FunctionResponseTypeReportBatchItemFailures}
 	lost := &types.DestinationConfig{OnFailure: &types.OnFailure{Destination: aws.String("arn:aws:sqs" + pipelineARN + "lost")}}
 	for _, in := range []*lambda.CreateEventSourceMappingInput{
 		{FunctionName: aws.String("bisect"), ParallelizationFactor: aws.Int32(3), BisectBatchOnFunctionError: aws.Bool(true), MaximumRetryAttempts: aws.Int32(1), DestinationConfig: lost},
-		{FunctionName: aws.String("checkpoint"), ParallelizationFactor: aws.Int32(2), FunctionResponseTypes: report, MaximumRetryAttempts: aws.Int32(1), DestinationConfig: lost},
+		{FunctionName: aws.String("checkpoint"), EventSourceArn: &p.fanOut, ParallelizationFactor: aws.Int32(2), FunctionResponseTypes: report, MaximumRetryAttempts: aws.Int32(1), DestinationConfig: lost},
 		{FunctionName: aws.String("window"), TumblingWindowInSeconds: aws.Int32(1)},
 		{FunctionName: aws.String("steady")},
 		{FunctionName: aws.String("doomed")},
@@ -183,8 +195,10 @@ func (p *pipeline) build() {
 // mapSource makes a mapping, of the stream if there is no other source.
 func (p *pipeline) mapSource(ctx context.Context, in *lambda.CreateEventSourceMappingInput) (string, error) {
 	if in.EventSourceArn == nil {
-		in.EventSourceArn, in.StartingPosition = aws.String("arn:aws:kinesis"+pipelineARN+"stream/records"), types.EventSourcePositionTrimHorizon
-		in.BatchSize = aws.Int32(pipelineBatch)
+		in.EventSourceArn = aws.String("arn:aws:kinesis" + pipelineARN + "stream/records")
+	}
+	if in.BatchSize == nil {
+		in.StartingPosition, in.BatchSize = types.EventSourcePositionTrimHorizon, aws.Int32(pipelineBatch)
 	}
 	out, err := p.lambda().CreateEventSourceMapping(ctx, in)
 	if err != nil {
@@ -214,7 +228,7 @@ func (p *pipeline) generation(n int) {
 				ok := put(source, numbers)
 				p.acknowledge(source, numbers, ok)
 				if ok == nil {
-					time.Sleep(time.Millisecond) // until it is said to be dead
+					time.Sleep(20 * time.Millisecond) // until it is said to be dead
 				}
 			}
 		})
