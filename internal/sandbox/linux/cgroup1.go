@@ -100,6 +100,14 @@ func (h *cgroup1) create(name string) (cgroup, error) {
 	for c, dir := range h.dirs {
 		g.dirs[c] = filepath.Join(dir, name)
 	}
+	// What is the same for all is written now, when nobody waits.
+	writeFile(g.dirs["memory"], "memory.swappiness", "0")
+	if dir := g.dirs["cpu"]; dir != "" {
+		if err := writeFile(dir, "cpu.cfs_period_us", strconv.FormatInt(cpuPeriod.Microseconds(), 10)); err != nil {
+			g.remove()
+			return nil, fmt.Errorf("cpu limit: %w", err)
+		}
+	}
 	return g, nil
 }
 
@@ -135,7 +143,6 @@ func (g *group1) limit(memory int64, milliCPU, pids int) error {
 		// The kernel may be built without swap accounting, and a machine
 		// without swap needs none.
 		writeFile(g.dirs["memory"], "memory.memsw.limit_in_bytes", n)
-		writeFile(g.dirs["memory"], "memory.swappiness", "0")
 	}
 	if pids > 0 {
 		// One more for process 1.
@@ -153,9 +160,6 @@ func (g *group1) setCPU(milli int) error {
 	}
 	quota := "-1"
 	if milli > 0 {
-		if err := writeFile(dir, "cpu.cfs_period_us", strconv.FormatInt(cpuPeriod.Microseconds(), 10)); err != nil {
-			return fmt.Errorf("cpu limit: %w", err)
-		}
 		quota = strconv.FormatInt(cpuQuota(milli), 10)
 	}
 	if err := writeFile(dir, "cpu.cfs_quota_us", quota); err != nil {

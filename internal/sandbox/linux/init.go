@@ -74,6 +74,7 @@ var (
 	rawStatus  [1]uint64
 	rawDrop    [16]uint64
 	rawClone   [11]uint64
+	rawFailed  [2]uint64 // the operation of a child that failed, and its errno
 )
 
 //go:nosplit
@@ -132,11 +133,6 @@ func serveInit(socket uint64) {
 	if errno != 0 {
 		exitInit()
 	}
-	// A child reports here which operation failed before its execve.
-	shared, errno := raw(unix.SYS_MMAP, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS, minusOne, 0)
-	if errno != 0 {
-		exitInit()
-	}
 	for {
 		rawPoll[0] = initSocket | unix.POLLIN<<32
 		rawPoll[1] = signals | unix.POLLIN<<32
@@ -148,7 +144,7 @@ func serveInit(socket uint64) {
 			reapInit(unix.WNOHANG)
 		}
 		if rawPoll[0]>>48 != 0 {
-			requestInit(shared)
+			requestInit()
 		}
 	}
 }
@@ -197,7 +193,7 @@ func sendInit(kind, a, b, c uint64) {
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func requestInit(shared uint64) {
+func requestInit() {
 	rawIovec[0], rawIovec[1] = addr(&rawMessage[0]), maxMessage
 	rawMsghdr[0], rawMsghdr[1] = 0, 0
 	rawMsghdr[2], rawMsghdr[3] = addr(&rawIovec[0]), 1
@@ -227,19 +223,12 @@ func requestInit(shared uint64) {
 	case kindRun:
 		failed, errno = runInit()
 	case kindSpawn:
-		word := *(**[2]uint64)(unsafe.Pointer(&shared))
-		word[0], word[1] = ^uint64(0), 0
-		child, errno = raw(unix.SYS_CLONE, uint64(unix.SIGCHLD)|unix.CLONE_VFORK, 0, 0, 0, 0, 0)
-		if child == 0 && errno == 0 {
-			word[0], word[1] = runInit()
-			for {
-				raw(unix.SYS_EXIT_GROUP, 127, 0, 0, 0, 0, 0)
-			}
-		}
+		rawFailed[0], rawFailed[1] = ^uint64(0), 0
+		child, errno = spawnInit()
 		if errno != 0 {
 			failed, child = 0, 0
-		} else if word[1] != 0 {
-			failed, errno = word[0], word[1]
+		} else if rawFailed[1] != 0 {
+			failed, errno = rawFailed[0], rawFailed[1]
 			raw(unix.SYS_WAIT4, child, addr(&rawStatus[0]), unix.WALL, 0, 0, 0)
 			child = 0
 		}
@@ -255,6 +244,37 @@ func requestInit(shared uint64) {
 		exitInit() // what follows must not run in half a sandbox
 	}
 }
+
+// spawnInit starts a child that runs the operations of the message and reports
+// in rawFailed what failed before its execve. Until that it shares all memory
+// with process 1, which waits: no page table has to be copied. It shares the
+// stack too, so that it must not leave this frame, and process 1 does nothing
+// in it.
+//
+//go:nosplit
+//go:noinline
+//go:norace
+//go:nocheckptr
+func spawnInit() (child, errno uint64) {
+	rawClone[0] = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_CLEAR_SIGHAND
+	rawClone[1] = 0
+	rawClone[4] = uint64(unix.SIGCHLD)
+	rawClone[10] = 0
+	r := rawVfork(unix.SYS_CLONE3, addr(&rawClone[0]), 88)
+	if r == 0 {
+		rawFailed[0], rawFailed[1] = runInit()
+		for {
+			raw(unix.SYS_EXIT_GROUP, 127, 0, 0, 0, 0, 0)
+		}
+	}
+	if r > ^uint64(4095) {
+		return 0, -r
+	}
+	return r, 0
+}
+
+// rawVfork is a system call that returns twice.
+func rawVfork(nr, a, b uint64) (r uint64)
 
 //go:nosplit
 //go:norace
