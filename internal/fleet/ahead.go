@@ -36,8 +36,11 @@ type stock struct {
 // eachKind is how many of a kind are kept.
 const eachKind = 2
 
-// readyTime bounds the start of an interpreter.
-const readyTime = 30 * time.Second
+// readyTime bounds the start of an interpreter; after a failure the kind rests for failTime.
+const (
+	readyTime = 30 * time.Second
+	failTime  = time.Minute
+)
 
 // kind is what one program started ahead is like another in. stock.mu guards it.
 type kind struct {
@@ -48,7 +51,7 @@ type kind struct {
 	ready        []*ahead
 	environments int // that exist
 	unused       *time.Timer
-	failed       bool // it could not be started
+	rests        time.Time // until when it is not tried again
 }
 
 // ahead is an interpreter that waits to be told its function.
@@ -166,7 +169,7 @@ func (s *stock) fill(k *kind) {
 // wantingLocked is the kind that was used last of those that have too few, if there is room for one.
 func (s *stock) wantingLocked() *kind {
 	for _, k := range slices.Backward(s.order) {
-		if len(k.ready) >= eachKind || k.failed {
+		if len(k.ready) >= eachKind || time.Now().Before(k.rests) {
 			continue
 		}
 		if s.waiting < s.most {
@@ -208,7 +211,7 @@ func (s *stock) run() {
 		switch {
 		case err != nil:
 			s.waiting--
-			k.failed = true
+			k.rests = time.Now().Add(failTime)
 			if s.ctx.Err() == nil {
 				s.log.Warn("no interpreter is started ahead", "runtime", k.launch.Runtime, "err", err)
 			}

@@ -148,6 +148,34 @@ func TestLeaks(t *testing.T) {
 	const n = 60
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 6)
+	for i := range n / 6 { // programs that wait
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			w, err := d.StartAhead(t.Context(), sandbox.Ahead{
+				Process: sandbox.Process{Path: "/var/task/probe", Args: []string{"probe", "wait"}, Stdout: &strings.Builder{}},
+				Mounts:  []sandbox.Mount{{Source: task, Target: "/var/task"}},
+			})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			switch i % 4 {
+			case 0:
+				w.Close()
+			case 1, 2:
+				in, err := w.Create(t.Context(), sandbox.Spec{ID: fmt.Sprintf("leak-ahead-%d", i)})
+				if err != nil {
+					t.Error(err)
+				} else if i%4 == 1 {
+					w.Tell([]byte(`{"Args": ["probe", "sleep"], "Dir": "/"}`))
+				}
+				if i%3 == 0 {
+					in.Close()
+				}
+			}
+		})
+	}
 	for i := range n {
 		slots <- struct{}{}
 		wg.Go(func() {
@@ -233,6 +261,19 @@ func crashHelper() {
 			os.Exit(1)
 		}
 	}
+	for i := range 2 { // one that waits, and one that has become an instance and was told nothing
+		w, err := d.StartAhead(context.Background(), sandbox.Ahead{
+			Process: sandbox.Process{Path: "/var/task/probe", Args: []string{"probe", "wait"}},
+			Mounts:  []sandbox.Mount{{Source: os.Getenv("MAYFLY_TEST_TASK"), Target: "/var/task"}},
+		})
+		if err == nil && i > 0 {
+			_, err = w.Create(context.Background(), sandbox.Spec{ID: "crash-ahead"})
+		}
+		if err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+	}
 	fmt.Println("ready")
 	select {}
 }
@@ -258,7 +299,7 @@ func TestCrash(t *testing.T) {
 				t.Fatalf("helper: %q", line)
 			}
 			running := boxProcesses(cmd.Process.Pid)
-			if len(running) < 4 {
+			if len(running) < 6 {
 				t.Fatalf("only %v run", running)
 			}
 			if helperToo {
