@@ -365,8 +365,11 @@ func TestKill(t *testing.T) {
 		return
 	}
 	rounds := 12
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		rounds = 3
+	case raceEnabled:
+		rounds = 6
 	}
 	dir := t.TempDir()
 	seen := &killed{done: map[string]map[int]int{}, last: map[string]int{}, lost: map[string]map[int]bool{}, sums: map[string]map[string]string{}}
