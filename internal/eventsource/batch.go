@@ -101,7 +101,12 @@ func (s *shard) form(m *Mapping, l *lane, now time.Time) (formed bool, wait time
 		full = true
 	}
 	if due := l.buffer[0].seen.Add(m.Window); !full && now.Before(due) {
-		if end := s.firstEnd(); end.IsZero() || now.Before(end) {
+		end := s.firstEnd()
+		if a.Size > 0 { // what opens a window does not wait beyond its end either
+			at := s.arrival(&l.buffer[0])
+			end = earlier(end, l.buffer[0].seen.Add(a.windows(at)[0].End.Sub(at)+grace))
+		}
+		if end.IsZero() || now.Before(end) {
 			return false, earlier(due, end)
 		}
 	}

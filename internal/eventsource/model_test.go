@@ -76,11 +76,7 @@ func firstFailure(fails map[string]int, ids []string) int {
 // TestModel compares the engine with the specification: at random parameters and failures, with the engine stopped and started at random times, every lane's invocations are
 // those of the specification, one for one.
 func TestModel(t *testing.T) {
-	rounds := 100
-	if testing.Short() {
-		rounds = 25
-	}
-	for seed := range uint64(rounds) {
+	for seed := range seeds(100) {
 		synctest.Test(t, func(t *testing.T) { model(t, seed) })
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
@@ -175,11 +171,7 @@ func model(t *testing.T, seed uint64) {
 // TestQueueModel: at random parameters and failures, with the engine stopped and started, every message of a queue is processed or given up, groups keep
 // their order, and nothing is left.
 func TestQueueModel(t *testing.T) {
-	rounds := 60
-	if testing.Short() {
-		rounds = 15
-	}
-	for seed := range uint64(rounds) {
+	for seed := range seeds(60) {
 		synctest.Test(t, func(t *testing.T) { queueModel(t, seed) })
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
