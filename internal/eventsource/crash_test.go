@@ -36,7 +36,7 @@ const (
 
 // killRecords is how many records there are.
 func killRecords() int {
-	if raceEnabled || testing.Short() {
+	if raceEnabled {
 		return 20_000
 	}
 	return 100_000
