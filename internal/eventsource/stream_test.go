@@ -512,7 +512,7 @@ func TestReadsAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStream("0")
 		for range 10 {
-			s.put("0", "hot", slices.Repeat([]string{"x"}, 4000)...)
+			s.put("0", "hot", slices.Repeat([]string{"x"}, 2000)...)
 		}
 		w := newWorld(t, s, func(invocation) (string, error) {
 			time.Sleep(time.Second)
@@ -520,12 +520,12 @@ func TestReadsAhead(t *testing.T) {
 		})
 		defer w.close()
 		w.set(mapping(nil))
-		time.Sleep(401 * time.Second)
+		time.Sleep(201 * time.Second)
 		synctest.Wait()
-		w.expect("batches", len(w.batches()), 400)
+		w.expect("batches", len(w.batches()), 200)
 		s.mu.Lock()
 		if s.reads > 20 {
-			t.Errorf("%d reads for 40,000 records", s.reads)
+			t.Errorf("%d reads for 20,000 records", s.reads)
 		}
 		s.mu.Unlock()
 
