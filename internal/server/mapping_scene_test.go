@@ -272,7 +272,7 @@ func TestMappingThroughChanges(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		i.await("f")
+		i.updated("f")
 	}
 	create("1")
 	i.oneShard("s")
@@ -405,6 +405,17 @@ func TestMappingThroughChanges(t *testing.T) {
 	}
 }
 
+// updated waits until an update of a function is through.
+func (i *instance) updated(name string) {
+	i.t.Helper()
+	w := lambda.NewFunctionUpdatedV2Waiter(i.lambda(), func(o *lambda.FunctionUpdatedV2WaiterOptions) {
+		o.MinDelay, o.MaxDelay = 5*time.Millisecond, 20*time.Millisecond
+	})
+	if err := w.Wait(i.t.Context(), &lambda.GetFunctionInput{FunctionName: &name}, 2*time.Minute); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
 // A mapping of an alias follows it: to another version, and by its weights.
 func TestMappingOfAlias(t *testing.T) {
 	i := start(t, Config{})
@@ -416,7 +427,7 @@ func TestMappingOfAlias(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	i.await("f")
+	i.updated("f")
 	if _, err := c.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: aws.String("f")}); err != nil {
 		t.Fatal(err)
 	}
