@@ -67,6 +67,7 @@ The root user's access key is made at first start and kept in the data directory
 	f.StringVar(&config.Sandbox, "sandbox", "", "linux or process (default: linux where it works)")
 	f.StringVar(&network, "network", "egress", "what functions can reach: egress or none")
 	f.StringVar(&config.URL, "url", "", "URL at which clients reach the server, for links in messages (default http:// and the address)")
+	f.StringVar(&config.Metrics, "metrics", "", "loopback address on which to serve metrics for Prometheus, at /metrics: 127.0.0.1:9464, for example")
 	f.StringVar(&config.SMTP, "smtp", "", "mail relay for e-mail subscriptions: smtp://[user:password@]host[:port]?from=address, or smtps")
 	f.IntVar(&config.MemoryMB, "memory", 0, "MB for all environments together, by their functions' memory sizes (default four fifths of the machine's)")
 	f.DurationVar(&config.AsyncRetryWait, "async-retry-wait", asyncRetryWait(), "wait before the first retry of a failed asynchronous invocation, to which all its waits are in proportion (default 1m)")

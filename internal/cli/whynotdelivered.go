@@ -117,7 +117,7 @@ func (a *app) printPlaces(report *server.DeliveryReport, record string, shown bo
 	case len(report.Places) > 0:
 		fmt.Fprintln(a.out, "No event source mapping reads it from there.")
 	default:
-		fmt.Fprintf(a.out, `No event source mapping and no queue knows of %s. It may be too old: see mayfly why-not-delivered --help for how long what is known.
+		fmt.Fprintf(a.out, `No event source mapping and no queue knows of %s. A message that was processed or filtered before the server started last, or long ago, leaves no trace.
 If it is the request id of an asynchronous invocation: mayfly logs FUNCTION --filter %[1]s, and the destination or dead-letter queue of the function.
 If it is the id of a message of a topic: a subscription whose filter policy does not take it leaves no trace, and what cannot be delivered is in the server's log.
 `, record)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mayflyhq/mayfly/internal/kv"
@@ -363,20 +364,20 @@ func (s *stream) outcomeOf(sh *shard, r *Record, fates []Fate) Outcome {
 	switch {
 	case r.Arrival.Before(m.Start.At):
 		o.State, o.Why = Skipped, "it arrived before the position at which the mapping begins"
+	case !takes: // if only when it is read
+		o.State = Filtered
+		if x, ok := m.Filter.(Explainer); ok {
+			o.Why = strings.Join(x.Mismatches(r), "; ")
+		}
 	case !done && !started:
 		o.State = Waiting
-		if o.BehindShard = s.undrained(sh); o.BehindShard != "" {
+		if o.BehindShard = firstOf(s.undrained(sh)); o.BehindShard != "" {
 			o.Why = "its shard begins when the one that it was made of has nothing left"
 		}
 	case !done && trouble != "":
 		o.State, o.Error, o.Why = Waiting, trouble, "its shard cannot be read"
 	case !done:
 		o.State, o.Why = Waiting, "it was not read yet: what is before it in its shard comes first"
-	case !takes:
-		o.State = Filtered
-		if x, ok := m.Filter.(Explainer); ok {
-			o.Why = firstOf(x.Mismatches(r))
-		}
 	default:
 		if f := fateOf(fates, sh.id, r); f != nil {
 			o = f.outcome()
@@ -393,16 +394,16 @@ func (s *stream) outcomeOf(sh *shard, r *Record, fates []Fate) Outcome {
 	return o
 }
 
-// undrained is the parent of a shard that has records left, if one does.
-func (s *stream) undrained(sh *shard) string {
+// undrained are the parents of a shard that have records left.
+func (s *stream) undrained(sh *shard) (all []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range sh.parent {
 		if parent := s.shards[p]; parent != nil && !parent.isDrained() {
-			return p
+			all = append(all, p)
 		}
 	}
-	return ""
+	return all
 }
 
 func firstOf(s []string) string {
@@ -502,8 +503,8 @@ func (s *shard) restored(l *lane, id string) (Outcome, bool) {
 func (s *stream) shardStatus(now time.Time) (all []ShardStatus) {
 	for _, sh := range s.sorted() {
 		x := sh.status(now)
-		if p := s.undrained(sh); p != "" && x.State != ShardDrained {
-			x.State, x.Parents = ShardBehind, sh.parent
+		if p := s.undrained(sh); len(p) > 0 && x.State != ShardDrained {
+			x.State, x.Parents = ShardBehind, p
 		}
 		all = append(all, x)
 	}

@@ -50,7 +50,7 @@ func (it *item) part(records []Record) *item {
 }
 
 func (it *item) row() itemRow {
-	r := itemRow{First: it.first, Last: it.last, Failed: it.failed, Invokes: it.invokes, Window: it.window, Final: it.final, Early: it.early, Request: it.request, Split: it.split}
+	r := itemRow{First: it.first, Last: it.last, Failed: it.failed, Invokes: it.invokes, Window: it.window, Final: it.final, Early: it.early, Request: it.request, Message: it.message, Split: it.split}
 	if it.response != nil {
 		r.Status, r.Version = it.response.Status, it.response.Version
 		if it.response.Error != nil {
@@ -61,7 +61,7 @@ func (it *item) row() itemRow {
 }
 
 func (r itemRow) item() *item {
-	it := &item{first: r.First, last: r.Last, restored: true, failed: r.Failed, invokes: r.Invokes, window: r.Window, final: r.Final, early: r.Early, request: r.Request, split: r.Split}
+	it := &item{first: r.First, last: r.Last, restored: true, failed: r.Failed, invokes: r.Invokes, window: r.Window, final: r.Final, early: r.Early, request: r.Request, message: r.Message, split: r.Split}
 	if r.Status != 0 {
 		it.response = &responseContext{Status: r.Status, Version: r.Version}
 		if r.Error != "" {

@@ -64,6 +64,7 @@ type itemRow struct {
 	Version string `json:"version,omitempty"`
 	Error   string `json:"error,omitempty"`
 	Status  int    `json:"status,omitempty"`
+	Message string `json:"message,omitempty"` // the last trouble
 	Split   *Split `json:"split,omitempty"`
 }
 

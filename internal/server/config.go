@@ -52,6 +52,9 @@ type Config struct {
 	// URL is where clients reach the server, for the links in messages; empty means the address that it listens on.
 	URL string
 
+	// Metrics is the loopback address on which metrics are served in Prometheus's text format, at /metrics, without credentials; empty means nowhere.
+	Metrics string
+
 	// SMTP is the relay that takes mail for e-mail subscriptions, in the form of sns.NewRelay; empty means that there are none.
 	SMTP string
 

@@ -133,7 +133,7 @@ func TestMappingOfQueue(t *testing.T) {
 	}
 	eventually(t, "a refusal", func() bool {
 		all := i.reports(nil)
-		return strings.HasPrefix(all[0].Result, "PROBLEM: ") && all[0].Metrics.Errors > 0
+		return strings.HasPrefix(all[0].Result, "PROBLEM: ") && all[0].Metrics.Errors > 0 && strings.Contains(all[0].Reason, "may not read the source")
 	})
 	i.role()
 	eventually(t, "the message that waited", became(waits, eventsource.Processed))

@@ -119,7 +119,7 @@ func (c *core) look(ctx context.Context, v lambda.MappingView, x *MappingStatus)
 		name, _, _ := strings.Cut(strings.TrimPrefix(a.Resource, "stream/"), "/")
 		_, err := kinesisapi.DescribeStreamSummary.Call(ctx, c.gate, &kinesisapi.DescribeStreamSummaryInput{StreamName: &name})
 		if apierr.Code(err) == "ResourceNotFoundException" {
-			wrong = fmt.Sprintf("The stream %s does not exist: nothing is read until the mapping is made anew for another.", name)
+			wrong = fmt.Sprintf("The stream %s does not exist: nothing is read until there is one of that name.", name)
 		}
 	}
 	_, err = lambdaapi.GetFunctionConfiguration.Call(ctx, c.gate, &lambdaapi.GetFunctionConfigurationInput{FunctionName: &x.Function})
@@ -148,7 +148,7 @@ func (x *MappingStatus) reason(missing string) string {
 		return fmt.Sprintf("The function's role may not read the source, %s; mayfly why-denied says what would allow it: %s", since(r), r.Error)
 	case r != nil:
 		return fmt.Sprintf("The source could not be read, %s: %s", since(r), r.Error)
-	case i == nil:
+	case i == nil || x.Oldest == nil: // what failed is not there any more
 		return ""
 	case i.Code == "TooManyRequestsException":
 		return fmt.Sprintf("The function has no free capacity, %s: %s", since(i), i.Error)

@@ -51,6 +51,7 @@ type Server struct {
 	mail      sns.Mail // nil: none
 	edge      *edge.Edge
 	ln        net.Listener
+	metrics   net.Listener // nil: metrics are not served
 	core      atomic.Pointer[core]
 	resetting sync.Mutex
 	hurried   context.Context // ended by Hurry
@@ -115,6 +116,11 @@ func New(ctx context.Context, config Config) (_ *Server, err error) {
 	s.edge = edge.New(options)
 	if s.ln, err = s.edge.Listen(ctx, s.config.Listen); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", s.config.Listen, err)
+	}
+	if s.config.Metrics != "" {
+		if s.metrics, err = listenMetrics(ctx, s.config.Metrics); err != nil {
+			return nil, err
+		}
 	}
 	return s, nil
 }
@@ -195,6 +201,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	s.core.Load().start()
 	served := make(chan error, 1)
 	go func() { served <- s.edge.Serve(s.ln) }()
+	endMetrics := s.serveMetrics()
 	s.edge.Ready()
 	if err := s.saveAddress(); err != nil {
 		s.log.Warn("address not kept: mayfly env will print the one before", "err", err)
@@ -218,6 +225,7 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 	if e := s.edge.Shutdown(stop); e != nil && s.hurried.Err() == nil {
 		err = errors.Join(err, fmt.Errorf("stop: %w", e))
 	}
+	endMetrics()
 	s.resetting.Lock() // a reset under way ends first
 	defer s.resetting.Unlock()
 	err = errors.Join(err, s.core.Load().stop(stop), s.edge.Close(), <-served)
@@ -231,8 +239,10 @@ func (s *Server) Hurry() { s.hurry() }
 func (s *Server) Close() (err error) {
 	s.closing.Do(func() {
 		s.hurry()
-		if s.ln != nil {
-			s.ln.Close()
+		for _, ln := range []net.Listener{s.ln, s.metrics} {
+			if ln != nil {
+				ln.Close()
+			}
 		}
 		if s.driver != nil {
 			err = errors.Join(err, s.driver.Close())
