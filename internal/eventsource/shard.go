@@ -89,10 +89,10 @@ func newShard(s *stream, info Shard, row *shardRow, windows []*window, start Pos
 // start lets the shard work.
 func (s *shard) start() {
 	s.mu.Lock()
-	s.active = true
-	if !s.ended && s.missed.IsZero() {
+	if !s.active && !s.ended && s.missed.IsZero() {
 		s.missed = time.Now()
 	}
+	s.active = true
 	s.step()
 	s.unlock()
 }

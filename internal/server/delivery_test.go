@@ -95,7 +95,11 @@ func TestReason(t *testing.T) {
 			t.Errorf("%q, not %q", got, want)
 		}
 	}
-	x := MappingStatus{State: "Enabled", Invoking: trouble("", "no")}
+	x := MappingStatus{State: "Enabled", Shards: []eventsource.ShardStatus{{ID: "a"}, {ID: "b", State: eventsource.ShardFailing, Failing: "1", Attempts: 2, Error: "no"}}}
+	if got := x.reason(""); !strings.HasPrefix(got, "The batch from 1 of b fails, 2 times so far") {
+		t.Errorf("one shard: %q", got)
+	}
+	x = MappingStatus{State: "Enabled", Invoking: trouble("", "no")}
 	if got := x.reason(""); got != "" {
 		t.Errorf("with nothing left: %q", got)
 	}

@@ -148,6 +148,9 @@ func (x *MappingStatus) reason(missing string) string {
 		return fmt.Sprintf("The function's role may not read the source, %s; mayfly why-denied says what would allow it: %s", since(r), r.Error)
 	case r != nil:
 		return fmt.Sprintf("The source could not be read, %s: %s", since(r), r.Error)
+	case i == nil && x.failing() != nil: // while other batches go well
+		sh := x.failing()
+		return fmt.Sprintf("The batch from %s of %s fails, %d times so far, and is tried again at %s: %s", sh.Failing, sh.ID, sh.Attempts, sh.Next.Local().Format(time.DateTime), functionError(sh.Error))
 	case i == nil || x.Oldest == nil: // what failed is not there any more
 		return ""
 	case i.Code == "TooManyRequestsException":
@@ -158,6 +161,16 @@ func (x *MappingStatus) reason(missing string) string {
 		return fmt.Sprintf("The function could not be invoked, %s: %s", since(i), i.Error)
 	}
 	return fmt.Sprintf("The function fails, %s: %s", since(x.Invoking), functionError(x.Invoking.Error))
+}
+
+// failing is a shard of which a batch fails, nil if there is none.
+func (x *MappingStatus) failing() *eventsource.ShardStatus {
+	for i := range x.Shards {
+		if sh := &x.Shards[i]; sh.State == eventsource.ShardFailing && sh.Failing != "" {
+			return sh
+		}
+	}
+	return nil
 }
 
 // functionError is what an answer of a function that failed says, as people read it.
