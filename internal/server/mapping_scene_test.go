@@ -395,7 +395,6 @@ func TestMappingThroughChanges(t *testing.T) {
 	}
 	state("")
 	i.put("s", "nobody's")
-	time.Sleep(2 * time.Millisecond) // LATEST is known to the millisecond
 	uuid = i.mapped("s", "f", func(in *lambda.CreateEventSourceMappingInput) { in.StartingPosition = types.EventSourcePositionLatest })
 	i.put("s", "i")
 	done("another mapping", "wait", "i")

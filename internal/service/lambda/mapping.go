@@ -165,7 +165,7 @@ func (s *Service) createEventSourceMapping(ctx context.Context, in *lambdaapi.Cr
 	now := s.now()
 	m := &mapping{
 		UUID: call.NewRequestID(), Source: deref(in.EventSourceArn), Function: ref.name, Qualifier: ref.qualifier, Tags: in.Tags,
-		BatchSize: kind.batch, Enabled: true, State: mappingCreating, Created: now, LastModified: now,
+		BatchSize: kind.batch, Enabled: true, State: mappingCreating, Created: time.Now().UTC(), LastModified: now,
 	}
 	if kind.has("MaximumRetryAttempts") {
 		m.ParallelizationFactor, m.RetryAttempts, m.RecordAge = 1, -1, -1
