@@ -364,11 +364,12 @@ func (s *shard) readPage(ctx context.Context, m *Mapping, from Position, most in
 
 // accept gives a record that was read to its lane.
 func (s *shard) accept(r *Record, took bool, now time.Time) {
+	l := s.lanes[laneOf(r.Key, len(s.lanes))]
+	l.done = s.doneOf(l) // which an idle lane would forget when it gets a record: what others had done before it would be done again
 	s.read, r.seen = r.ID, now
 	if s.isDone(r) {
 		return
 	}
-	l := s.lanes[laneOf(r.Key, len(s.lanes))]
 	if l.end != "" && compare(r.ID, l.end) <= 0 {
 		for _, it := range l.items {
 			if took && it.restored && !it.final && compare(it.first, r.ID) <= 0 && compare(r.ID, it.last) <= 0 {

@@ -452,6 +452,48 @@ func TestRelayout(t *testing.T) {
 	})
 }
 
+// TestRelayoutWhileRecordsWait changes the number of lanes twice, so that the second time lanes that have passed over what others had done have a record of their own that waits.
+func TestRelayoutWhileRecordsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStream("0")
+		w := newWorld(t, s, func(invocation) (string, error) { return "", nil })
+		defer w.close()
+		const keys = 20
+		lanes := func(n int) {
+			w.set(mapping(func(m *Mapping) { m.Parallelization, m.Window = n, 10*time.Second }))
+			time.Sleep(time.Second)
+		}
+		put := func(data string, keys ...int) {
+			for _, k := range keys {
+				s.put("0", fmt.Sprint("key", k), data)
+			}
+		}
+		var all []int
+		for k := range keys {
+			all = append(all, k)
+		}
+		of := func(k int) int { return laneOf(fmt.Sprint("key", k), 2) }
+		slices.SortStableFunc(all, func(a, b int) int { return of(a) - of(b) })
+		lanes(2)
+		put("first", all[1:]...)
+		time.Sleep(time.Minute)
+		put("first", all[0]) // waits: what the other lane has done is read again
+		lanes(10)
+		time.Sleep(time.Minute)
+		put("second", all...)
+		lanes(3)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		times := map[string]int{}
+		for _, c := range w.calls {
+			for _, r := range c.Records {
+				times[r.Data]++
+			}
+		}
+		w.expect("records", times, map[string]int{"first": keys, "second": keys})
+	})
+}
+
 // A destination that refuses gets its records when it does not any more, also after the engine began again.
 func TestDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
