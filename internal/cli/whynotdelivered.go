@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -158,7 +157,7 @@ func (a *app) printReport(r *server.MappingReport, trials, records bool) {
 			what += " to " + f.Last
 		}
 		line("given up", "%s %s: %s (%s, %s)", f.Time.Local().Format(time.DateTime), f.Shard, what, plural(f.Records, "record"), plural(f.Invokes, "invocation"))
-		line("", "%s %s", a.style.red(f.Condition), functionError(f.Error))
+		line("", "%s %s", a.style.red(f.Condition), eventsource.ReadableError(f.Error))
 		if f.Split != nil {
 			line("", "left of a batch of %d that was split, %s to %s", f.Split.Records, f.Split.First, f.Split.Last)
 		}
@@ -188,7 +187,7 @@ func (a *app) printMetrics(r *server.MappingReport, line func(label, format stri
 			if sh.Failing != "" {
 				text += fmt.Sprintf(": the batch from %s failed %s, again at %s", sh.Failing, plural(sh.Attempts, "time"), sh.Next.Local().Format(time.DateTime))
 			}
-			line("shard", "%s: %s", text, functionError(sh.Error))
+			line("shard", "%s: %s", text, eventsource.ReadableError(sh.Error))
 		case eventsource.ShardBehind:
 			line("shard", "%s begins when nothing is left of %s", sh.ID, strings.Join(sh.Parents, " and "))
 		}
@@ -255,7 +254,7 @@ func (a *app) printRecords(r *server.MappingReport, line func(label, format stri
 		}
 		switch {
 		case o.Error != "":
-			text += ": " + functionError(o.Error)
+			text += ": " + eventsource.ReadableError(o.Error)
 		case o.Why != "":
 			text += ": " + o.Why
 		}
@@ -311,7 +310,7 @@ func (a *app) printOutcome(o *eventsource.Outcome, line func(label, format strin
 		line("", "%s", o.Why)
 	}
 	for _, x := range []struct{ label, text string }{
-		{"shard", o.Shard}, {"behind", o.Behind}, {"behind", o.BehindShard}, {"cause", o.Condition}, {"error", functionError(o.Error)}, {"request", o.RequestID},
+		{"shard", o.Shard}, {"behind", o.Behind}, {"behind", o.BehindShard}, {"cause", o.Condition}, {"error", eventsource.ReadableError(o.Error)}, {"request", o.RequestID},
 	} {
 		if x.text != "" {
 			line(x.label, "%s", x.text)
@@ -360,16 +359,4 @@ func plural(n int, thing string) string {
 		thing += "s"
 	}
 	return strconv.Itoa(n) + " " + thing
-}
-
-// functionError is what an answer of a function that failed says, as people read it.
-func functionError(text string) string {
-	var e struct{ ErrorType, ErrorMessage string }
-	if json.Unmarshal([]byte(text), &e) != nil || e.ErrorMessage == "" {
-		return text
-	}
-	if e.ErrorType == "" {
-		return e.ErrorMessage
-	}
-	return e.ErrorType + ": " + e.ErrorMessage
 }

@@ -73,3 +73,15 @@ func (r *report) divide(records []Record) (passed, failed []Record, err error) {
 	}
 	return passed, failed, nil
 }
+
+// ReadableError is what an answer of a function that failed says, as people read it: type and message. Other texts stay as they are.
+func ReadableError(text string) string {
+	var e struct{ ErrorType, ErrorMessage string }
+	if json.Unmarshal([]byte(text), &e) != nil || e.ErrorMessage == "" {
+		return text
+	}
+	if e.ErrorType == "" {
+		return e.ErrorMessage
+	}
+	return e.ErrorType + ": " + e.ErrorMessage
+}

@@ -150,7 +150,7 @@ func (x *MappingStatus) reason(missing string) string {
 		return fmt.Sprintf("The source could not be read, %s: %s", since(r), r.Error)
 	case i == nil && x.failing() != nil: // while other batches go well
 		sh := x.failing()
-		return fmt.Sprintf("The batch from %s of %s fails, %d times so far, and is tried again at %s: %s", sh.Failing, sh.ID, sh.Attempts, sh.Next.Local().Format(time.DateTime), functionError(sh.Error))
+		return fmt.Sprintf("The batch from %s of %s fails, %d times so far, and is tried again at %s: %s", sh.Failing, sh.ID, sh.Attempts, sh.Next.Local().Format(time.DateTime), eventsource.ReadableError(sh.Error))
 	case i == nil || x.Oldest == nil: // what failed is not there any more
 		return ""
 	case i.Code == "TooManyRequestsException":
@@ -160,7 +160,7 @@ func (x *MappingStatus) reason(missing string) string {
 	case i.Code != "":
 		return fmt.Sprintf("The function could not be invoked, %s: %s", since(i), i.Error)
 	}
-	return fmt.Sprintf("The function fails, %s: %s", since(x.Invoking), functionError(x.Invoking.Error))
+	return fmt.Sprintf("The function fails, %s: %s", since(x.Invoking), eventsource.ReadableError(x.Invoking.Error))
 }
 
 // failing is a shard of which a batch fails, nil if there is none.
@@ -171,16 +171,4 @@ func (x *MappingStatus) failing() *eventsource.ShardStatus {
 		}
 	}
 	return nil
-}
-
-// functionError is what an answer of a function that failed says, as people read it.
-func functionError(text string) string {
-	var e struct{ ErrorType, ErrorMessage string }
-	if json.Unmarshal([]byte(text), &e) != nil || e.ErrorMessage == "" {
-		return text
-	}
-	if e.ErrorType == "" {
-		return e.ErrorMessage
-	}
-	return e.ErrorType + ": " + e.ErrorMessage
 }
